@@ -1,0 +1,1 @@
+"""Values, ports and errors; imports nothing else of Wharfinger."""

@@ -1,0 +1,198 @@
+"""The whole tree of errors. A parent says what to do; a child says what happened."""
+
+from __future__ import annotations
+
+
+class WharfingerError(Exception):
+    """Anything Wharfinger raises on purpose. ``str()`` is fit to be shown to the caller."""
+
+    code = "error"
+
+
+# --- the caller's mistakes -----------------------------------------------------------------
+
+
+class CallerError(WharfingerError):
+    """The call cannot be carried out as asked; repeating it changes nothing."""
+
+    code = "invalid"
+
+
+class InvalidParameterError(CallerError):
+    """A parameter is missing, malformed or out of its range.
+
+    Args:
+        parameter: the parameter's name on the wire.
+        rule: what would be accepted, in words ("must be 1 to 200").
+    """
+
+    code = "invalid_parameter"
+
+    def __init__(self, parameter: str, rule: str) -> None:
+        super().__init__(f"{parameter}: {rule}")
+        self.parameter = parameter
+        self.rule = rule
+
+
+class NotFoundError(CallerError):
+    """What was asked for does not exist, or is another tenant's."""
+
+    code = "not_found"
+
+
+class NotConfiguredError(NotFoundError):
+    """The project lacks a configuration; the message names the command that makes it."""
+
+    code = "not_configured"
+
+
+class NotGrantedError(CallerError):
+    """The caller is known, but this is not theirs to ask for."""
+
+    code = "not_granted"
+
+
+class ConflictError(CallerError):
+    """The name or id is taken."""
+
+    code = "conflict"
+
+
+class NotAuthenticatedError(WharfingerError):
+    """The credentials are missing, malformed, unknown or wrong. ``detail`` is for the caller."""
+
+    code = "not_authenticated"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+# --- the registry's answers ------------------------------------------------------------------
+
+
+class SourceError(WharfingerError):
+    """A registry did not answer as a complete listing needs. Nothing may be concluded from it."""
+
+    code = "source"
+
+
+class TemporarySourceError(SourceError):
+    """The same request may succeed later; ``retry_after_s`` is the registry's own wish."""
+
+    code = "temporary"
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class UnreachableError(TemporarySourceError):
+    """No connection, no name, no answer in time, or an answer cut short."""
+
+    code = "unreachable"
+
+
+class ThrottledError(TemporarySourceError):
+    """The registry asked us to slow down (429, SWR's 403 throttling codes, ECR's 400)."""
+
+    code = "throttled"
+
+
+class UpstreamFailureError(TemporarySourceError):
+    """The registry answered 5xx."""
+
+    code = "upstream_failure"
+
+
+class MalformedAnswerError(TemporarySourceError):
+    """The answer is not what the protocol says: truncated, not JSON, HTML from a proxy."""
+
+    code = "malformed"
+
+
+class ListMovedError(TemporarySourceError):
+    """The list changed while its pages were read, so absence cannot be told; read it again."""
+
+    code = "list_moved"
+
+
+class CredentialsError(SourceError):
+    """Fix the credentials or the permissions they carry."""
+
+    code = "credentials"
+
+
+class UnauthorisedError(CredentialsError):
+    """401: the registry does not accept the credentials."""
+
+    code = "unauthorised"
+
+
+class ForbiddenError(CredentialsError):
+    """403: the credentials are known but lack the permission."""
+
+    code = "forbidden"
+
+
+class MissingError(SourceError):
+    """404: gone, or hidden from these credentials; the protocol cannot tell which."""
+
+    code = "missing"
+
+
+class UnsupportedError(SourceError):
+    """The registry does not offer this operation (no catalog, 405, 501)."""
+
+    code = "unsupported"
+
+
+class CursorRefusedError(SourceError):
+    """The cursor belongs to another configuration, or the registry no longer knows it."""
+
+    code = "cursor_refused"
+
+
+class ListLoopError(SourceError):
+    """The registry gave a cursor it had given before; following it would never end."""
+
+    code = "list_loop"
+
+
+class AddressRefusedError(SourceError):
+    """The address is in a network that this registry may not reach."""
+
+    code = "address_refused"
+
+
+class TooLargeError(SourceError):
+    """The answer is larger than any honest answer would be."""
+
+    code = "too_large"
+
+
+class UnexpectedAnswerError(SourceError):
+    """A status the protocol does not provide for."""
+
+    code = "unexpected"
+
+
+# --- ourselves ---------------------------------------------------------------------------------
+
+
+class FencedError(WharfingerError):
+    """This attempt was given up for dead and another has taken its place; write nothing."""
+
+    code = "fenced"
+
+
+class StoreUnavailableError(WharfingerError):
+    """The database does not answer."""
+
+    code = "store_unavailable"
+
+
+class SetupError(WharfingerError):
+    """The installation is wrong; the message says what to change."""
+
+    code = "setup"

@@ -1,0 +1,214 @@
+"""The values that travel between the parts of Wharfinger; all of them are immutable."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+
+DEFAULT_ENTERPRISE_PROJECT = "0"
+ALL_GRANTED_ENTERPRISE_PROJECTS = "all_granted_eps"
+
+
+class RegistryRef(msgspec.Struct, frozen=True, kw_only=True):
+    """What a source needs to know about one registry of one project.
+
+    ``options`` holds the kind's own options, as the dataclass beside the kind's class reads
+    them. ``generation`` grows with every change of address, credential or filter, so that a
+    cursor made under another configuration is not believed.
+    """
+
+    id: str
+    project_id: str
+    name: str
+    kind: str
+    address: str
+    region: str = ""
+    enterprise_project_id: str = DEFAULT_ENTERPRISE_PROJECT
+    options: Mapping[str, Any] = {}
+    generation: int = 1
+    ca_pem: str | None = None
+    allow_private_networks: bool = False
+
+
+class RegistryCredential(msgspec.Struct, frozen=True, kw_only=True):
+    """A secret in the clear, as short-lived as possible; never logged, never in a job.
+
+    ``identity`` is a user name, an access key, or empty for a bare IAM token.
+    """
+
+    kind: str  # "none", "basic", "access_key" or "token"
+    identity: str = ""
+    secret: str = ""
+
+    def __repr__(self) -> str:
+        return f"RegistryCredential(kind={self.kind!r}, identity={self.identity!r}, secret=***)"
+
+
+class RepositoryRef(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One repository as a registry lists it.
+
+    ``namespace`` is the first path segment (SWR: the organisation), ``name`` the rest, which may
+    itself hold ``/``. ``fingerprint`` says "unchanged" when it is equal to the one stored; ``None``
+    means the listing carried nothing to trust. ``images`` is the number of images the listing's
+    own row claims, ``None`` if it claims nothing.
+    """
+
+    namespace: str
+    name: str
+    fingerprint: str | None = None
+    images: int | None = None
+    updated_at: dt.datetime | None = None
+    owner: str = ""  # the account that owns a shared repository (SWR ``domain_name``)
+    shared_status: str = ""  # "effective", "expired", or "" when it is not shared
+
+
+class Platform(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One child of an index: a manifest for an operating system and an architecture."""
+
+    digest: str
+    os: str = ""
+    architecture: str = ""
+    variant: str = ""
+    size: int = 0  # bytes: config and layers
+    image_id: str = ""  # the child's config digest, where known
+
+
+class Image(msgspec.Struct, frozen=True, kw_only=True):
+    """What a digest is. Content-addressed: it holds for every tag that names the digest.
+
+    ``image_id`` is the digest of the config; of an index its own digest. ``size`` is in bytes:
+    config and layers, or the sum over the platforms of an index. ``created_at`` is ``None`` where
+    the image does not say, or says something no clock could have said.
+    """
+
+    digest: str
+    image_id: str
+    size: int
+    media_type: str = ""
+    artifact_type: str = ""  # "" for a container image; otherwise what the manifest declares
+    created_at: dt.datetime | None = None
+    is_index: bool = False
+    platforms: tuple[Platform, ...] = ()
+
+
+class TagRef(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One tag of a repository as its listing gives it.
+
+    ``tag`` is ``None`` for an untagged artifact. ``image`` is set by sources whose listing tells
+    everything (SWR); where it is ``None`` the engine asks ``Source.describe`` for digests that
+    the store lacks. ``updated_at`` is the time the registry says the tag last moved.
+    """
+
+    tag: str | None
+    digest: str
+    updated_at: dt.datetime | None = None
+    image: Image | None = None
+
+
+class Cursor(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a listing stands, bound to everything it depends on.
+
+    ``resumable`` is false for offsets: over a list that changed meanwhile an offset skips rows,
+    so such a listing begins again after an interruption.
+    """
+
+    kind: str
+    api: str
+    page_size: int
+    sort: str
+    generation: int
+    position: str
+    resumable: bool
+
+
+class Page(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
+    """A page of a listing. ``next`` is ``None`` on the last page of a complete listing."""
+
+    items: tuple[T, ...]
+    next: Cursor | None
+    total: int | None = None  # the number of rows the registry says the whole list has
+
+
+class VerdictState(StrEnum):
+    """How much a stored list can be believed."""
+
+    COMPLETE = "complete"
+    PARTIAL = "partial"
+    NEVER = "never"
+
+
+class Reason(msgspec.Struct, frozen=True, kw_only=True):
+    """Why something is not complete, for machines (``code``) and people (``message``)."""
+
+    code: str
+    message: str
+    repository: str | None = None
+
+
+class ChangeKind(StrEnum):
+    """The kinds of event in the change feed."""
+
+    ADDED = "added"
+    MOVED = "moved"
+    RETIRED = "retired"
+    RESTORED = "restored"
+
+
+class RunState(StrEnum):
+    """The life of a run."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    FINISHED = "finished"
+
+
+class RunOutcome(StrEnum):
+    """How a finished run ended."""
+
+    COMPLETE = "complete"
+    HELD = "held"
+    PARTIAL = "partial"
+    FAILED = "failed"
+
+
+class RunProgress(msgspec.Struct, frozen=True, kw_only=True):
+    """A run as it stands, for progress bars, task lists and reports."""
+
+    id: str
+    registry_id: str
+    registry_name: str
+    registry_kind: str
+    state: RunState
+    outcome: RunOutcome | None
+    full: bool
+    repositories_total: int
+    repositories_done: int
+    repositories_failed: int
+    images: int  # tag rows read, and images confirmed by fingerprint
+    requests: int
+    added: int
+    moved: int
+    retired: int
+    restored: int
+    held: int
+    queued_at: dt.datetime
+    started_at: dt.datetime | None
+    finished_at: dt.datetime | None
+    reasons: tuple[Reason, ...] = ()
+
+
+class TaskProgress(msgspec.Struct, frozen=True, kw_only=True):
+    """One call that asked for a sync, and the runs it points to."""
+
+    id: str
+    name: str
+    sync_type: str  # "manualSync" or "autoSync"
+    created_at: dt.datetime
+    finished_at: dt.datetime | None
+    runs: tuple[RunProgress, ...]
