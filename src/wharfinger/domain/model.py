@@ -15,6 +15,19 @@ DEFAULT_ENTERPRISE_PROJECT = "0"
 ALL_GRANTED_ENTERPRISE_PROJECTS = "all_granted_eps"
 
 
+class Caller(msgspec.Struct, frozen=True, kw_only=True):
+    """Who is asking, once it is known.
+
+    ``enterprise_projects`` are the ids granted to the caller. Until enterprise projects are
+    granted one by one, that is the default one.
+    """
+
+    project_id: str
+    project_name: str
+    principal: str  # for the audit: "access key AKIA…" or "token"
+    enterprise_projects: tuple[str, ...] = (DEFAULT_ENTERPRISE_PROJECT,)
+
+
 class RegistryRef(msgspec.Struct, frozen=True, kw_only=True):
     """What a source needs to know about one registry of one project.
 

@@ -1,0 +1,1 @@
+"""One PostgreSQL: connections, migrations, named SQL, and the embedded server."""

@@ -1,0 +1,129 @@
+"""Connections to the one PostgreSQL, each transaction bound to one tenant."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg.rows import TupleRow
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from wharfinger.domain.errors import SetupError, StoreUnavailableError
+
+Connection = psycopg.AsyncConnection[TupleRow]
+
+APP_ROLE = "wharfinger_app"
+SCHEMA = "wharfinger"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatabaseAddress:
+    """Where the database is, for the role that migrates and for the role that works.
+
+    Both are libpq connection strings. ``app`` must end up working as ``wharfinger_app``: by
+    logging in as it, or through ``options=-c role=wharfinger_app``.
+    """
+
+    owner: str
+    app: str
+
+
+class Database:
+    """The application role's connections.
+
+    Raises:
+        StoreUnavailableError: from every method that needs a connection, when there is none.
+    """
+
+    def __init__(self, address: DatabaseAddress, *, max_connections: int = 8) -> None:
+        self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
+            address.app,
+            open=False,
+            min_size=1,
+            max_size=max_connections,
+            timeout=10,
+            check=AsyncConnectionPool.check_connection,
+            configure=_configure,
+            kwargs={"options": connection_options(address.app)},
+        )
+
+    @property
+    def pool(self) -> AsyncConnectionPool[Connection]:
+        """The pool itself, for the job engine."""
+        return self._pool
+
+    async def open(self) -> None:
+        """Connect, and refuse to work as a role that row-level security does not bind.
+
+        Raises:
+            SetupError: the role is a superuser, bypasses row-level security or owns the tables.
+        """
+        try:
+            await self._pool.open(wait=True, timeout=15)
+        except PoolTimeout as exc:
+            raise StoreUnavailableError("the database does not answer") from exc
+        async with self.system() as connection:
+            await _refuse_a_role_above_the_law(connection)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._pool.close()
+
+    @contextlib.asynccontextmanager
+    async def tenant(self, project_id: str) -> AsyncIterator[Connection]:
+        """One transaction that sees the rows of one project and no others."""
+        async with self._transaction() as connection:
+            await connection.execute(
+                "SELECT set_config('wharfinger.tenant', %s, true)", (project_id,)
+            )
+            yield connection
+
+    @contextlib.asynccontextmanager
+    async def system(self) -> AsyncIterator[Connection]:
+        """One transaction without a tenant: it sees no tenant's rows at all."""
+        async with self._transaction() as connection:
+            yield connection
+
+    @contextlib.asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[Connection]:
+        try:
+            async with self._pool.connection() as connection:
+                yield connection
+        except PoolTimeout as exc:
+            raise StoreUnavailableError("the database does not answer") from exc
+        except psycopg.OperationalError as exc:
+            raise StoreUnavailableError(f"the database failed: {type(exc).__name__}") from exc
+
+
+def connection_options(conninfo: str) -> str:
+    """The ``options`` of a connection: ours on top of those its address already carries."""
+    given = psycopg.conninfo.conninfo_to_dict(conninfo).get("options", "")
+    ours = f"-c search_path={SCHEMA},public -c timezone=UTC -c idle_in_transaction_session_timeout=60s"
+    return f"{given} {ours}".strip()
+
+
+async def _configure(connection: Connection) -> None:
+    # Plans of prepared statements outlive a change of statistics badly; five uses are enough to
+    # know that a statement is hot.
+    connection.prepare_threshold = 5
+
+
+async def _refuse_a_role_above_the_law(connection: Connection) -> None:
+    cursor = await connection.execute(
+        """
+        SELECT r.rolname, r.rolsuper OR r.rolbypassrls,
+               EXISTS (SELECT FROM pg_tables
+                       WHERE schemaname = 'wharfinger' AND tableowner = current_user)
+        FROM pg_roles r WHERE r.rolname = current_user
+        """
+    )
+    row: Any = await cursor.fetchone()
+    name, above, owns = row
+    if above or owns:
+        raise SetupError(
+            f"the database role {name!r} is a superuser, bypasses row-level security or owns the"
+            " tables; give WHARFINGER_DATABASE_APP_URL a role that does not"
+        )
