@@ -1,0 +1,148 @@
+"""Registries of a project: their configuration, sealed credentials, and what is known of each."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+import psycopg
+from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
+
+from wharfinger.domain.errors import ConflictError, NotFoundError
+from wharfinger.domain.model import (
+    DEFAULT_ENTERPRISE_PROJECT,
+    RegistryCredential,
+    RegistryRef,
+)
+from wharfinger.store.database import Connection
+from wharfinger.store.named_sql import queries
+
+_SQL = queries("registries")
+
+
+class Seals(Protocol):
+    """Encrypts what must be readable again; bound to a context that must be given back."""
+
+    def seal(self, plaintext: bytes, *, context: bytes) -> bytes: ...
+
+    def unseal(self, sealed: bytes, *, context: bytes) -> bytes: ...
+
+
+class RegistryStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A registry as people see it; never its secret."""
+
+    id: str
+    name: str
+    kind: str
+    address: str
+    region: str
+    enterprise_project_id: str
+    options: Mapping[str, Any]
+    credential_kind: str
+    credential_identity: str
+    verdict: str
+    verdict_reasons: Sequence[Mapping[str, Any]]
+    confirmed_at: dt.datetime | None
+    read_at: dt.datetime | None
+    fingerprint_lies: int
+    repositories: int
+    images: int
+    held: int
+
+
+class NewRegistry(msgspec.Struct, frozen=True, kw_only=True):
+    """The configuration of a registry that is to be added."""
+
+    name: str
+    kind: str
+    address: str
+    region: str = ""
+    enterprise_project_id: str = DEFAULT_ENTERPRISE_PROJECT
+    options: Mapping[str, Any] = {}
+    ca_pem: str | None = None
+    allow_private_networks: bool = False
+
+
+async def add_registry(
+    tx: Connection,
+    project_id: str,
+    new: NewRegistry,
+    credential: RegistryCredential,
+    *,
+    seals: Seals,
+) -> str:
+    """Store a registry and its credential; returns its id.
+
+    Raises:
+        ConflictError: the project has a registry of that name.
+        NotFoundError: there is no such project.
+    """
+    registry_id = str(uuid.uuid4())
+    sealed = None
+    if credential.secret:
+        context = _seal_context(project_id, registry_id)
+        sealed = seals.seal(credential.secret.encode(), context=context)
+    parameters = {
+        **msgspec.structs.asdict(new),
+        "id": registry_id,
+        "project": project_id,
+        "options": Jsonb(dict(new.options)),
+        "credential_kind": credential.kind,
+        "credential_identity": credential.identity,
+        "sealed": sealed,
+    }
+    try:
+        await tx.execute(_SQL["insert"], parameters)
+    except psycopg.errors.UniqueViolation as exc:
+        raise ConflictError(f"the project has a registry named {new.name!r} already") from exc
+    except psycopg.errors.ForeignKeyViolation as exc:
+        raise NotFoundError(f"there is no project {project_id!r}") from exc
+    return registry_id
+
+
+async def open_registry(
+    tx: Connection, project_id: str, registry_id: str, *, seals: Seals
+) -> tuple[RegistryRef, RegistryCredential]:
+    """A registry with its credential in the clear, for the worker about to read it.
+
+    Raises:
+        NotFoundError: the registry does not exist or has been removed.
+    """
+    async with tx.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute(_SQL["open"], {"registry": registry_id})
+        row = await cursor.fetchone()
+    if row is None:
+        raise NotFoundError(f"there is no registry {registry_id}")
+    sealed = row.pop("credential_sealed")
+    secret = ""
+    if sealed is not None:
+        context = _seal_context(project_id, registry_id)
+        secret = seals.unseal(bytes(sealed), context=context).decode()
+    credential = RegistryCredential(
+        kind=row.pop("credential_kind"), identity=row.pop("credential_identity"), secret=secret
+    )
+    return RegistryRef(**{**row, "id": str(row["id"])}), credential
+
+
+async def list_registries(tx: Connection) -> list[RegistryStatus]:
+    """Every registry of the transaction's tenant, by name."""
+    async with tx.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute(_SQL["list"])
+        return [RegistryStatus(**{**row, "id": str(row["id"])}) for row in await cursor.fetchall()]
+
+
+async def select_registries(
+    tx: Connection, *, kind: str | None = None, names: Sequence[str] = ()
+) -> list[tuple[str, str, str, str]]:
+    """(id, name, kind, enterprise project) of registries, by kind and by name."""
+    cursor = await tx.execute(_SQL["select"], {"kind": kind, "names": list(names) or None})
+    return [(str(i), n, k, e) for i, n, k, e in await cursor.fetchall()]
+
+
+def _seal_context(project_id: str, registry_id: str) -> bytes:
+    # A sealed secret copied into another tenant's row does not open there.
+    return f"registry/{project_id}/{registry_id}".encode()
