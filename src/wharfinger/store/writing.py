@@ -22,7 +22,6 @@ _SQL = queries("writing")
 SECOND_LOOK_S = 60.0
 
 _INCOMING_TYPES = ["int8", *["text"] * 5, "bool", "int8", "timestamptz", "timestamptz"]
-_IMAGE_TYPES = [*["text"] * 4, "bool", "int8", "timestamptz"]
 _PLATFORM_TYPES = ["text", "int2", *["text"] * 4, "int8", "text"]
 
 
@@ -69,12 +68,13 @@ class UnitResult:
     began: dt.datetime
     read: Sequence[ReadRepository] = ()
     failed: Sequence[FailedRepository] = ()
-    described: Sequence[Image] = ()
     requests: int = 0
 
 
 @dataclass(kw_only=True)
-class _Tally:
+class Tally:
+    """What one transaction adds to its run's counters."""
+
     units_done: int = 0
     repositories_done: int = 0
     repositories_failed: int = 0
@@ -88,6 +88,7 @@ class _Tally:
     reasons: list[Any] = field(default_factory=list)
 
     def parameters(self) -> dict[str, Any]:
+        """The counters as parameters of ``count_into_run``."""
         return {**self.__dict__, "reasons": Jsonb(self.reasons)}
 
 
@@ -101,7 +102,7 @@ async def publish_unit(tx: Connection, project_id: str, result: UnitResult) -> t
     """
     run_id, registry_id = await _fence(tx, result)
     scope = {"project": project_id, "registry": registry_id, "run": run_id}
-    tally = _Tally(units_done=1, requests=result.requests)
+    tally = Tally(units_done=1, requests=result.requests)
     await prepare_workspace(tx)
     await _publish_read(tx, scope, result, tally)
     await _mark_failed(tx, result.failed, tally)
@@ -129,9 +130,7 @@ async def prepare_workspace(tx: Connection) -> None:
 
 
 async def _fence(tx: Connection, result: UnitResult) -> tuple[str, str]:
-    cursor = await tx.execute(
-        _SQL["fence_unit"], {"unit": result.unit, "attempt": result.attempt}
-    )
+    cursor = await tx.execute(_SQL["fence_unit"], {"unit": result.unit, "attempt": result.attempt})
     row = await cursor.fetchone()
     if row is None:
         raise FencedError(f"unit {result.unit}, attempt {result.attempt}")
@@ -139,7 +138,7 @@ async def _fence(tx: Connection, result: UnitResult) -> tuple[str, str]:
 
 
 async def _publish_read(
-    tx: Connection, scope: Mapping[str, Any], result: UnitResult, tally: _Tally
+    tx: Connection, scope: Mapping[str, Any], result: UnitResult, tally: Tally
 ) -> None:
     if not result.read:
         return
@@ -169,10 +168,7 @@ async def _load(tx: Connection, parameters: Mapping[str, Any], result: UnitResul
     listings = [r.listing for r in result.read if r.listing is not None]
     if listings:
         await tx.execute(_SQL["take_staged"], {"listings": listings})
-    if result.described:
-        await _copy(tx, "copy_incoming_image", _IMAGE_TYPES, map(_image_row, result.described))
-        await tx.execute(_SQL["fill_described"])
-    if listings or any(t.image is None for r in result.read for t in r.tags[:1]):
+    if listings or any(t.image is None for r in result.read for t in r.tags):
         await tx.execute(_SQL["fill_known"], parameters)
     platforms = list(_platform_rows(result))
     if platforms:
@@ -199,7 +195,7 @@ def _incoming_rows(read: Sequence[ReadRepository]) -> Iterable[Sequence[Any]]:
 
 
 def incoming_row(repository_id: int, tag: TagRef) -> Sequence[Any]:
-    """One row of ``incoming``; the image's columns are empty where it is yet to be described."""
+    """One row of ``incoming``; the image's columns are empty where the store knows the digest."""
     image = tag.image
     if image is None:
         return (repository_id, tag.tag, tag.digest, *[None] * 6, tag.updated_at)
@@ -217,22 +213,11 @@ def incoming_row(repository_id: int, tag: TagRef) -> Sequence[Any]:
     )
 
 
-def _image_row(image: Image) -> Sequence[Any]:
-    return (
-        image.digest,
-        image.image_id,
-        image.media_type,
-        image.artifact_type,
-        image.is_index,
-        image.size,
-        image.created_at,
-    )
-
-
 def _platform_rows(result: UnitResult) -> Iterable[Sequence[Any]]:
-    listed = (t.image for r in result.read for t in r.tags if t.image and t.image.platforms)
-    for image in [*listed, *(i for i in result.described if i.platforms)]:
-        yield from platform_rows(image)
+    for repository in result.read:
+        for tag in repository.tags:
+            if tag.image is not None and tag.image.platforms:
+                yield from platform_rows(tag.image)
 
 
 def platform_rows(image: Image) -> Iterable[Sequence[Any]]:
@@ -255,7 +240,7 @@ async def _retire_or_hold(
     parameters: Mapping[str, Any],
     read: Sequence[ReadRepository],
     stored: Mapping[int, Sequence[Any]],
-    tally: _Tally,
+    tally: Tally,
 ) -> list[int]:
     """Retire what the listings lack, within the budget. Returns the repositories found empty."""
     await tx.execute(_SQL["find_absent"], parameters)
@@ -282,7 +267,7 @@ def _agreed(repository: ReadRepository, stored: Mapping[int, Sequence[Any]]) -> 
 
 
 async def retire_within_budget(
-    tx: Connection, parameters: Mapping[str, Any], count: int, tally: _Tally
+    tx: Connection, parameters: Mapping[str, Any], count: int, tally: Tally
 ) -> None:
     """Retire the rows of ``absent`` in these repositories, or hold them all.
 
@@ -299,7 +284,7 @@ async def retire_within_budget(
         await tx.execute(_SQL["retire"], parameters)
 
 
-async def _hold(tx: Connection, parameters: Mapping[str, Any], tally: _Tally) -> None:
+async def _hold(tx: Connection, parameters: Mapping[str, Any], tally: Tally) -> None:
     repositories = parameters["repositories"]
     if not repositories:
         return
@@ -311,9 +296,7 @@ async def _hold(tx: Connection, parameters: Mapping[str, Any], tally: _Tally) ->
     tally.held += row[0] if row else 0
 
 
-async def _mark_failed(
-    tx: Connection, failed: Sequence[FailedRepository], tally: _Tally
-) -> None:
+async def _mark_failed(tx: Connection, failed: Sequence[FailedRepository], tally: Tally) -> None:
     if not failed:
         return
     reasons = [msgspec.to_builtins(f.reason) for f in failed]
@@ -328,7 +311,7 @@ async def _mark_failed(
     tally.reasons.extend(reasons)
 
 
-async def conclude(tx: Connection, scope: Mapping[str, Any], tally: _Tally) -> bool:
+async def conclude(tx: Connection, scope: Mapping[str, Any], tally: Tally) -> bool:
     """The last steps of a publishing transaction: count, number, tell.
 
     The run's row comes before the feed's, always, so that two batches cannot wait for each other.

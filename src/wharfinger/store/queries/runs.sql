@@ -60,9 +60,11 @@ WHERE id = %(run)s AND attempt = %(attempt)s AND state = 'running'
 RETURNING listing_pass
 
 -- name: fence_run
+-- A row lock stronger than FOR SHARE: the same transaction goes on to update the row, and an
+-- upgrade could wait for a batch that waits for us.
 SELECT registry_id, is_full, listing_pass FROM run
 WHERE id = %(run)s AND attempt = %(attempt)s AND state = 'running' AND listing = 'open'
-FOR SHARE
+FOR NO KEY UPDATE
 
 -- name: new_repositories
 INSERT INTO repository (project_id, registry_id, namespace, name, owner, shared_status)
@@ -163,8 +165,11 @@ UPDATE listing SET cursor = %(cursor)s, pages = pages + 1 WHERE id = %(listing)s
 -- name: count_listing
 SELECT count(DISTINCT coalesce(tag, '@' || digest)) FROM listing_row WHERE listing_id = %(listing)s
 
--- name: listing_without_image
-SELECT DISTINCT digest FROM listing_row WHERE listing_id = %(listing)s AND image_id IS NULL
+-- name: interrupted_listings
+SELECT id, repository_id, cursor, pages FROM listing WHERE unit_id = %(unit)s
+
+-- name: add_reasons
+UPDATE run SET reasons = reasons || %(reasons)s::jsonb WHERE id = %(run)s
 
 -- name: take_finish
 SELECT r.registry_id, r.listing, r.listing_pass, r.is_full, r.attempt, r.started_at,
@@ -272,3 +277,36 @@ SELECT r.id, r.registry_id, g.name, g.kind, r.state, r.outcome, r.is_full, r.rep
 FROM task_run t JOIN run r ON r.id = t.run_id JOIN registry g ON g.id = r.registry_id
 WHERE t.task_id = ANY(%(tasks)s)
 ORDER BY g.name, r.id
+
+-- name: orphaned_runs
+-- Open runs without a job that would carry them on: none of their own, and for a queued run none
+-- of a running one before it.
+SELECT o.id, o.project_id, o.registry_id FROM list_open_runs() o
+WHERE NOT EXISTS (
+    SELECT FROM procrastinate_jobs j
+    WHERE j.status IN ('todo', 'doing') AND j.args ->> 'run_id' = o.id::text
+) AND (o.state = 'running' OR NOT EXISTS (
+    SELECT FROM list_open_runs() b WHERE b.registry_id = o.registry_id AND b.state = 'running'))
+
+-- name: still_orphaned
+SELECT EXISTS (SELECT FROM run WHERE id = %(run)s AND state <> 'finished')
+    AND NOT EXISTS (SELECT FROM procrastinate_jobs j
+        WHERE j.status IN ('todo', 'doing') AND j.args ->> 'run_id' = %(run)s::text)
+
+-- name: list_tasks
+-- A task is visible when one of its runs is in an enterprise project that was asked for.
+SELECT t.id, t.name, t.sync_type, t.created_at, count(*) OVER () AS total
+FROM task t
+WHERE (%(task_id)s::uuid IS NULL OR t.id = %(task_id)s)
+  AND (%(name_pattern)s::text IS NULL OR t.name ILIKE %(name_pattern)s)
+  AND (%(sync_type)s::text IS NULL OR t.sync_type = %(sync_type)s)
+  AND (%(created_from)s::timestamptz IS NULL OR t.created_at >= %(created_from)s)
+  AND (%(created_to)s::timestamptz IS NULL OR t.created_at <= %(created_to)s)
+  AND EXISTS (
+    SELECT FROM task_run tr JOIN run r ON r.id = tr.run_id JOIN registry g ON g.id = r.registry_id
+    WHERE tr.task_id = t.id AND g.enterprise_project_id = ANY(%(enterprise_projects)s))
+  AND (%(unfinished)s::boolean IS NULL OR %(unfinished)s = EXISTS (
+    SELECT FROM task_run tr JOIN run r ON r.id = tr.run_id
+    WHERE tr.task_id = t.id AND r.state <> 'finished'))
+ORDER BY t.created_at DESC, t.id
+LIMIT %(limit)s OFFSET %(offset)s

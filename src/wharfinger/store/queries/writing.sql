@@ -24,15 +24,6 @@ CREATE TEMP TABLE IF NOT EXISTS incoming_platform (
     size bigint NOT NULL,
     image_id text NOT NULL
 ) ON COMMIT DELETE ROWS;
-CREATE TEMP TABLE IF NOT EXISTS incoming_image (
-    digest text NOT NULL,
-    image_id text NOT NULL,
-    media_type text NOT NULL,
-    artifact_type text NOT NULL,
-    is_index boolean NOT NULL,
-    size bigint NOT NULL,
-    created_at timestamptz
-) ON COMMIT DELETE ROWS;
 CREATE TEMP TABLE IF NOT EXISTS change (
     kind text NOT NULL,
     image_id bigint NOT NULL,
@@ -64,10 +55,6 @@ WHERE id = ANY(%(repositories)s) ORDER BY id FOR NO KEY UPDATE
 COPY incoming (repository_id, tag, digest, image_id, media_type, artifact_type, is_index, size,
     created_at, updated_at) FROM STDIN (FORMAT BINARY)
 
--- name: copy_incoming_image
-COPY incoming_image (digest, image_id, media_type, artifact_type, is_index, size, created_at)
-FROM STDIN (FORMAT BINARY)
-
 -- name: copy_incoming_platform
 COPY incoming_platform (index_digest, position, digest, os, architecture, variant, size, image_id)
 FROM STDIN (FORMAT BINARY)
@@ -82,12 +69,6 @@ SELECT DISTINCT ON (l.repository_id, coalesce(s.tag, '@' || s.digest))
 FROM listing l JOIN listing_row s ON s.listing_id = l.id
 WHERE l.id = ANY(%(listings)s)
 ORDER BY l.repository_id, coalesce(s.tag, '@' || s.digest), s.page DESC
-
--- name: fill_described
-UPDATE incoming s
-SET image_id = d.image_id, media_type = d.media_type, artifact_type = d.artifact_type,
-    is_index = d.is_index, size = d.size, created_at = d.created_at
-FROM incoming_image d WHERE s.image_id IS NULL AND s.digest = d.digest
 
 -- name: fill_known
 -- Content-addressed: whatever this registry's digest was once described as, it still is.
