@@ -1,0 +1,1 @@
+"""The kinds of registry that can be read, loaded when first asked for."""

@@ -1,0 +1,1 @@
+"""Brings the stored list level with one registry."""
