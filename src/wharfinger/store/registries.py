@@ -27,9 +27,13 @@ _SQL = queries("registries")
 class Seals(Protocol):
     """Encrypts what must be readable again; bound to a context that must be given back."""
 
-    def seal(self, plaintext: bytes, *, context: bytes) -> bytes: ...
+    def seal(self, plaintext: str, *, context: bytes) -> bytes:
+        """Seal a secret for one place."""
+        ...
 
-    def unseal(self, sealed: bytes, *, context: bytes) -> bytes: ...
+    def unseal(self, sealed: bytes, *, context: bytes) -> str:
+        """Give the secret back, in the same place only."""
+        ...
 
 
 class RegistryStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,7 +89,7 @@ async def add_registry(
     sealed = None
     if credential.secret:
         context = _seal_context(project_id, registry_id)
-        sealed = seals.seal(credential.secret.encode(), context=context)
+        sealed = seals.seal(credential.secret, context=context)
     parameters = {
         **msgspec.structs.asdict(new),
         "id": registry_id,
@@ -121,7 +125,7 @@ async def open_registry(
     secret = ""
     if sealed is not None:
         context = _seal_context(project_id, registry_id)
-        secret = seals.unseal(bytes(sealed), context=context).decode()
+        secret = seals.unseal(bytes(sealed), context=context)
     credential = RegistryCredential(
         kind=row.pop("credential_kind"), identity=row.pop("credential_identity"), secret=secret
     )

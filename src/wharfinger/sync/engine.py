@@ -51,15 +51,21 @@ class Jobs(Protocol):
 
     async def plan(
         self, tx: Connection, *, project_id: str, run_id: str, registry_id: str
-    ) -> None: ...
+    ) -> None:
+        """Enqueue the listing of a run's registry."""
+        ...
 
     async def read(
         self, tx: Connection, *, project_id: str, run_id: str, units: Sequence[int]
-    ) -> None: ...
+    ) -> None:
+        """Enqueue the reading of units."""
+        ...
 
     async def finish(
         self, tx: Connection, *, project_id: str, run_id: str, registry_id: str
-    ) -> None: ...
+    ) -> None:
+        """Enqueue the end of a run."""
+        ...
 
 
 class OpenSource(Protocol):
@@ -67,9 +73,13 @@ class OpenSource(Protocol):
 
     source: Source
 
-    def take_requests(self) -> int: ...
+    def take_requests(self) -> int:
+        """Requests sent since this was last asked."""
+        ...
 
-    async def aclose(self) -> None: ...
+    async def aclose(self) -> None:
+        """Let go of connections."""
+        ...
 
 
 SourceOpener = Callable[[RegistryRef, RegistryCredential], OpenSource]
