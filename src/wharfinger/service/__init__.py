@@ -1,1 +1,1 @@
-"""What a user can ask for. No HTTP, no SQL."""
+"""What a user can ask for; no HTTP, no SQL."""
