@@ -11,11 +11,12 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from wharfinger.domain.model import Caller, RegistryCredential, RunOutcome, RunProgress
+from wharfinger.domain.model import Caller, RegistryCredential, RunProgress
 from wharfinger.settings import read_settings
 from wharfinger.store import registries
 from wharfinger.store.database import DatabaseAddress
 from wharfinger.store.registries import NewRegistry
+from wharfinger.testing.model import made_up_world
 from wharfinger.testing.upstream import Upstream
 from wharfinger.wiring import House, open_house
 
@@ -113,8 +114,7 @@ async def yard(
 
 @pytest.fixture
 async def upstream() -> AsyncIterator[Upstream]:
-    async with Upstream() as running:
+    """An SWR with twelve repositories of five tags."""
+    async with Upstream(made_up_world(12, 5)) as running:
+        running.world.clock.follow_real_time()
         yield running
-
-
-COMPLETE = RunOutcome.COMPLETE
