@@ -197,6 +197,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
     token: str
     phase: str
+    keeper_pid: int
     socket: str = ""
     message: str = ""
 
@@ -235,8 +236,12 @@ class Layout:
             layout.folder.mkdir(mode=mode, exist_ok=True)
         except OSError as exc:
             raise SetupError(f"cannot make {layout.folder}: {exc.strerror}") from exc
-        if not os.access(layout.folder, os.R_OK | os.W_OK | os.X_OK):
-            raise SetupError(f"{layout.folder} belongs to another user; choose another directory")
+        # Root is refused too: what it left there would lock out the directory's user.
+        if layout.folder.stat().st_uid != os.geteuid():
+            raise SetupError(
+                f"{layout.folder} belongs to another user; run as that user or choose another"
+                " data directory"
+            )
         return layout
 
     def password_file(self, role: str) -> Path:

@@ -117,7 +117,13 @@ class Keeper:
         # The folder itself may have been removed.
         with contextlib.suppress(FileNotFoundError):
             self._layout.write_state(
-                State(token=self._token, phase=phase, socket=socket, message=message)
+                State(
+                    token=self._token,
+                    phase=phase,
+                    keeper_pid=os.getpid(),
+                    socket=socket,
+                    message=message,
+                )
             )
 
 

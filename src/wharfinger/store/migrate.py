@@ -14,6 +14,7 @@ from typing import Any, LiteralString
 import psycopg
 from procrastinate.schema import SchemaManager
 from psycopg import errors, sql
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import TupleRow
 
 from wharfinger.domain.errors import SetupError, StoreUnavailableError
@@ -114,6 +115,11 @@ def _said(exc: psycopg.Error) -> str:
 
 
 def _connect(dsn: str) -> _Connection:
+    try:
+        conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError:
+        # Not chained: libpq quotes the part that it could not read, which may be the password.
+        raise SetupError("the database's address is not a libpq connection string") from None
     return psycopg.connect(dsn, autocommit=True, connect_timeout=15)
 
 
