@@ -79,11 +79,15 @@ class Source(Protocol):
         """List every repository, in pages."""
         ...
 
-    def tags(self, repository: RepositoryRef, after: Cursor | None) -> AsyncIterator[Page[TagRef]]:
+    def tags(
+        self, repository: RepositoryRef, after: Cursor | None
+    ) -> AsyncIterator[Page[TagRef]]:
         """List every tag of a repository, in pages."""
         ...
 
-    def describe(self, repository: RepositoryRef, tags: Sequence[TagRef]) -> AsyncIterator[Image]:
+    def describe(
+        self, repository: RepositoryRef, tags: Sequence[TagRef]
+    ) -> AsyncIterator[Image]:
         """Tell what the digests are that the engine does not know yet."""
         ...
 

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TypedDict
 
 import msgspec
 
@@ -196,6 +197,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
     token: str
     phase: str
+    keeper_pid: int
     socket: str = ""
     message: str = ""
 
@@ -234,8 +236,12 @@ class Layout:
             layout.folder.mkdir(mode=mode, exist_ok=True)
         except OSError as exc:
             raise SetupError(f"cannot make {layout.folder}: {exc.strerror}") from exc
-        if not os.access(layout.folder, os.R_OK | os.W_OK | os.X_OK):
-            raise SetupError(f"{layout.folder} belongs to another user; choose another directory")
+        # Root is refused too: what it left there would lock out the directory's user.
+        if layout.folder.stat().st_uid != os.geteuid():
+            raise SetupError(
+                f"{layout.folder} belongs to another user; run as that user or choose another"
+                " data directory"
+            )
         return layout
 
     def password_file(self, role: str) -> Path:
@@ -279,7 +285,8 @@ def _quoted(value: str) -> str:
 
 def _write(path: Path, content: bytes) -> None:
     beside = path.with_name(f"{path.name}.new")
-    with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+    fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(fd, "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
@@ -369,9 +376,15 @@ def _run(
     )
 
 
-def _as(account: Account | None) -> dict[str, int | list[int]]:
+class _Identity(TypedDict):
+    user: int | None
+    group: int | None
+    extra_groups: list[int] | None
+
+
+def _as(account: Account | None) -> _Identity:
     if account is None or not account.switch:
-        return {}
+        return {"user": None, "group": None, "extra_groups": None}
     return {"user": account.uid, "group": account.gid, "extra_groups": []}
 
 
@@ -487,7 +500,7 @@ class Cluster:
             ),
         ]
         try:
-            return subprocess.Popen(  # type: ignore[call-overload,no-any-return] # noqa: S603 - as _run.
+            return subprocess.Popen(  # noqa: S603 - as _run.
                 command,
                 cwd=data,
                 env=_environment(command),
