@@ -11,14 +11,20 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from wharfinger.domain.model import RegistryCredential, RegistryRef
 from wharfinger.domain.ports import Source
+from wharfinger.http.services import Services
+from wharfinger.identity.authentication import Authenticator
+from wharfinger.service.inventory import Inventory
+from wharfinger.service.registries import Registries
 from wharfinger.service.synchronise import Synchroniser
 from wharfinger.settings import Settings
 from wharfinger.sources import open_source
 from wharfinger.sources._addresses import AddressPolicy
 from wharfinger.sources._http import AioTransport
+from wharfinger.store.callers import Callers
 from wharfinger.store.database import Database, DatabaseAddress, connection_options
 from wharfinger.store.embedded import hold
 from wharfinger.store.migrate import migrate
+from wharfinger.store.reading import Reading
 from wharfinger.store.sealing import Sealer
 from wharfinger.sync.engine import Engine
 from wharfinger.sync.pacing import PacedHttp, ProcessBudgets
@@ -73,6 +79,19 @@ class House:
     queue: SyncQueue
     opener: SourceOpener
     synchroniser: Synchroniser
+    registries: Registries
+    inventory: Inventory
+    callers: Callers
+
+    @property
+    def services(self) -> Services:
+        """What the HTTP routes call."""
+        return Services(
+            authenticator=Authenticator(self.callers),
+            inventory=self.inventory,
+            synchroniser=self.synchroniser,
+            is_ready=self.database.answers,
+        )
 
     def engine(self) -> Engine:
         """An engine of one's own."""
@@ -131,14 +150,19 @@ async def open_house(
     queue = SyncQueue(connector)
     await database.open()
     try:
+        keys = Sealer.from_file(settings.secret_key_file)
+        opener = SourceOpener(settings)
         async with queue.app.open_async():
             yield House(
                 settings=settings,
                 database=database,
-                keys=Sealer.from_file(settings.secret_key_file),
+                keys=keys,
                 queue=queue,
-                opener=SourceOpener(settings),
+                opener=opener,
                 synchroniser=Synchroniser(database, queue),
+                registries=Registries(database, keys, opener),
+                inventory=Inventory(Reading(database)),
+                callers=Callers(database, keys),
             )
     finally:
         await database.close()

@@ -34,6 +34,17 @@ class Inventory:
             caller.project_id, wanted, offset=offset, limit=limit, descending=descending
         )
 
+    async def images_after(
+        self, caller: Caller, wanted: ImageFilter, *, after_id: int, limit: int
+    ) -> tuple[ListedImage, ...]:
+        """List the images whose ids follow ``after_id``: the whole list, however long, in turns.
+
+        Stable under change: an image that stays is never skipped and never comes twice.
+        """
+        return await self._reader.images_after(
+            caller.project_id, wanted, after_id=after_id, limit=limit
+        )
+
     async def no_images(self, caller: Caller, scope: RegistryScope) -> ImagePage:
         """Answer what no stored image can match, and still say what the list is worth."""
         as_of, verdict = await self._reader.worth(caller.project_id, scope)

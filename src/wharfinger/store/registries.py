@@ -15,13 +15,17 @@ from psycopg.types.json import Jsonb
 from wharfinger.domain.errors import ConflictError, NotFoundError
 from wharfinger.domain.model import (
     DEFAULT_ENTERPRISE_PROJECT,
+    Reason,
     RegistryCredential,
     RegistryRef,
 )
 from wharfinger.store.database import Connection
 from wharfinger.store.named_sql import queries
+from wharfinger.store.writing import Tally, conclude, prepare_workspace
 
 _SQL = queries("registries")
+_RUNS = queries("runs")
+_WRITING = queries("writing")
 
 
 class Seals(Protocol):
@@ -145,6 +149,34 @@ async def select_registries(
     """(id, name, kind, enterprise project) of registries, by kind and by name."""
     cursor = await tx.execute(_SQL["select"], {"kind": kind, "names": list(names) or None})
     return [(str(i), n, k, e) for i, n, k, e in await cursor.fetchall()]
+
+
+async def relocate(tx: Connection, registry_id: str, address: str) -> None:
+    """Change the address; a new generation of the configuration begins."""
+    await tx.execute(_SQL["relocate"], {"registry": registry_id, "address": address})
+
+
+async def remove_registry(tx: Connection, project_id: str, registry_id: str) -> int:
+    """Retire a registry's images and close it, all at once; returns how many were retired.
+
+    Its history stays, its secret goes, and whatever still reads it can write nothing more.
+    """
+    scope = {"project": project_id, "registry": registry_id, "run": None}
+    await tx.execute(_RUNS["lock_registry"], scope)
+    reason = Reason(code="removed", message="the registry was removed")
+    stop = {**scope, "reasons": Jsonb(msgspec.to_builtins([reason]))}
+    await tx.execute(_SQL["stop_runs"], stop)
+    cursor = await tx.execute(_SQL["all_repositories"], scope)
+    row = await cursor.fetchone()
+    parameters = {**scope, "repositories": row[0] if row else []}
+    await prepare_workspace(tx)
+    await tx.execute(_RUNS["absent_images"], parameters)
+    await tx.execute(_WRITING["retire"], parameters)
+    await tx.execute(_RUNS["retire_repositories"], parameters)
+    tally = Tally()
+    await conclude(tx, scope, tally)
+    await tx.execute(_SQL["remove"], scope)
+    return tally.retired
 
 
 def _seal_context(project_id: str, registry_id: str) -> bytes:

@@ -67,6 +67,15 @@ class SyncQueue:
             tx, FINISH, [{"project_id": project_id, "run_id": run_id, "registry_id": registry_id}]
         )
 
+    async def has_live_worker(self, fresh_s: float) -> bool:
+        """Whether some worker has been heard of within so many seconds."""
+        rows = await self.app.connector.execute_query_all_async(
+            "SELECT 1 FROM procrastinate_workers"
+            " WHERE last_heartbeat > now() - make_interval(secs => %(fresh_s)s) LIMIT 1",
+            fresh_s=fresh_s,
+        )
+        return bool(rows)
+
     async def _defer(
         self,
         tx: Connection,

@@ -42,6 +42,10 @@ UPDATE run SET state = 'finished', outcome = 'failed', finished_at = now(),
     reasons = reasons || %(reasons)s::jsonb
 WHERE registry_id = %(registry)s AND state <> 'finished'
 
--- name: live_repositories
-SELECT id FROM repository WHERE registry_id = %(registry)s AND retired_at IS NULL
-  AND id > %(after)s ORDER BY id LIMIT %(limit)s
+-- name: relocate
+UPDATE registry SET address = %(address)s, config_generation = config_generation + 1
+WHERE id = %(registry)s AND address <> %(address)s
+
+-- name: all_repositories
+SELECT coalesce(array_agg(id), '{}') FROM repository
+WHERE registry_id = %(registry)s AND retired_at IS NULL
