@@ -7,15 +7,21 @@ from importlib import metadata
 
 import msgspec
 from litestar import Response, get
+from litestar.di import NamedDependency
+from litestar.params import SkipValidation
 
 from wharfinger.domain.model import Caller
 from wharfinger.http.authentication import authenticated
 from wharfinger.http.failures import AnyRequest
 from wharfinger.http.parameters import Parameters
-from wharfinger.http.services import Services
+from wharfinger.http.services import TheServices
 
 # Wharfinger stands in for every region, so a region's name finds the caller's project.
 _REGION = re.compile(r"[a-z]{2}-[a-z]+-\d+")
+
+
+# How a route outside the project paths asks who is calling.
+TheCaller = SkipValidation[NamedDependency[Caller]]
 
 
 class Links(msgspec.Struct, frozen=True, kw_only=True, rename={"self_": "self"}):
@@ -61,7 +67,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @get("/v3/projects")
-async def list_projects(caller: Caller, request: AnyRequest) -> KeystoneProjects:
+async def list_projects(caller: TheCaller, request: AnyRequest) -> KeystoneProjects:
     """Answer ``KeystoneListProjects``, by which an SDK finds the id of its project."""
     name = Parameters(request.scope["query_string"]).raw("name")
     found = name is None or name == caller.project_name or _REGION.fullmatch(name) is not None
@@ -93,14 +99,14 @@ async def show_health() -> Health:
 
 
 @get("/readyz")
-async def show_readiness(services: Services) -> Response[Health]:
+async def show_readiness(services: TheServices) -> Response[Health]:
     """Say whether the database answers."""
     if await services.is_ready():
         return Response(Health(status="ready"))
     return Response(Health(status="the database does not answer"), status_code=503)
 
 
-async def find_caller(request: AnyRequest, services: Services) -> Caller:
+async def find_caller(request: AnyRequest, services: TheServices) -> Caller:
     """Authenticate a call that belongs to no project path."""
     return await authenticated(request, services)
 

@@ -6,6 +6,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from litestar.di import NamedDependency
+from litestar.params import SkipValidation
+
 from wharfinger.domain.model import Caller, RunProgress, TaskFilter, TaskProgress
 from wharfinger.identity.authentication import Authenticator
 from wharfinger.service.inventory import Inventory
@@ -67,3 +70,7 @@ class Services:
     inventory: Inventory
     synchroniser: Synchroniser
     is_ready: Callable[[], Awaitable[bool]]
+
+
+# How a route asks for them.
+TheServices = SkipValidation[NamedDependency[Services]]

@@ -15,6 +15,7 @@ import msgspec
 from wharfinger.domain.errors import NotAuthenticatedError, TokenExpiredError
 from wharfinger.domain.model import Caller
 from wharfinger.domain.signature import ALGORITHM, DATE_FORMAT, expected_signature
+from wharfinger.store.callers import KnownCredential, KnownToken
 
 CLOCK_TOLERANCE = dt.timedelta(minutes=15)
 MAX_TOKEN_LENGTH = 32768
@@ -59,35 +60,16 @@ class RawRequest(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes = b""
 
 
-class Credential(Protocol):
-    """What an access key stands for."""
-
-    @property
-    def access_key(self) -> str: ...
-    @property
-    def secret_key(self) -> str: ...
-    @property
-    def project_id(self) -> str: ...
-    @property
-    def project_name(self) -> str: ...
-
-
-class Token(Protocol):
-    """What a token stands for."""
-
-    @property
-    def project_id(self) -> str: ...
-    @property
-    def project_name(self) -> str: ...
-    @property
-    def expires_at(self) -> dt.datetime: ...
-
-
 class KnownCallers(Protocol):
-    """Where credentials and tokens are looked up; ``None`` is unknown or revoked."""
+    """Where credentials and tokens are looked up."""
 
-    async def find_credential(self, access_key: str) -> Credential | None: ...
-    async def find_token(self, token: str) -> Token | None: ...
+    async def find_credential(self, access_key: str) -> KnownCredential | None:
+        """Look an access key up; ``None`` if it is unknown or revoked."""
+        ...
+
+    async def find_token(self, token: str) -> KnownToken | None:
+        """Look a token up, expired or not; ``None`` if it is unknown or revoked."""
+        ...
 
 
 class Authenticator:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TypeVar
 
 import msgspec
+from litestar.di import NamedDependency
+from litestar.params import SkipValidation
 
 from wharfinger.domain.errors import InvalidParameterError, NotGrantedError
 from wharfinger.domain.inventory import RegistryScope
@@ -12,7 +14,7 @@ from wharfinger.domain.model import DEFAULT_ENTERPRISE_PROJECT, Caller, VerdictS
 from wharfinger.http.authentication import authenticated
 from wharfinger.http.failures import AnyRequest, UnreadableBodyError
 from wharfinger.http.parameters import Parameters, checked_text
-from wharfinger.http.services import Services
+from wharfinger.http.services import TheServices
 from wharfinger.service.inventory import granted_enterprise_projects
 
 T = TypeVar("T")
@@ -56,7 +58,11 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         return offset or 0, 10 if limit is None else limit
 
 
-async def hss_call(request: AnyRequest, services: Services) -> Call:
+# How a route asks for it.
+TheCall = SkipValidation[NamedDependency[Call]]
+
+
+async def hss_call(request: AnyRequest, services: TheServices) -> Call:
     """Authenticate a call and check what all calls have in common.
 
     Raises:

@@ -9,7 +9,7 @@ from wharfinger.domain.inventory import ImageFilter, ImagePage, ListedImage, Reg
 from wharfinger.http.hss.call import (
     IMAGE_TYPE_OF_KIND,
     KIND_OF_IMAGE_TYPE,
-    Call,
+    TheCall,
     worth_headers,
 )
 from wharfinger.http.hss.wire import (
@@ -22,7 +22,7 @@ from wharfinger.http.hss.wire import (
     SwrImages,
 )
 from wharfinger.http.parameters import MAX_INT64, Parameters
-from wharfinger.http.services import Services
+from wharfinger.http.services import TheServices
 
 MAX_IMAGE_SIZE = 2147483547
 MAX_STATISTIC = 65535
@@ -32,7 +32,7 @@ _SEVERITIES = ("Security", "Low", "Medium", "High")
 
 
 @get("/v5/{project_id:str}/image/registries/images")
-async def list_registry_images(call: Call, services: Services) -> Response[RegistryImages]:
+async def list_registry_images(call: TheCall, services: TheServices) -> Response[RegistryImages]:
     """Answer ``ListRegistryImages``."""
     query = call.query
     image_type = query.choice("image_type", tuple(KIND_OF_IMAGE_TYPE))
@@ -59,7 +59,7 @@ async def list_registry_images(call: Call, services: Services) -> Response[Regis
 
 
 @get("/v5/{project_id:str}/image/swr-repository")
-async def list_swr_images(call: Call, services: Services) -> Response[SwrImages]:
+async def list_swr_images(call: TheCall, services: TheServices) -> Response[SwrImages]:
     """Answer ``ListSwrImageRepository``."""
     query = call.query
     types = ("private_image", "shared_image", "local_image", "instance_image")
@@ -81,7 +81,7 @@ async def list_swr_images(call: Call, services: Services) -> Response[SwrImages]
 
 
 @get("/v5/{project_id:str}/image/asset/statistics")
-async def show_asset_statistics(call: Call, services: Services) -> Response[AssetStatistics]:
+async def show_asset_statistics(call: TheCall, services: TheServices) -> Response[AssetStatistics]:
     """Answer ``ShowImageAssetStatistics``."""
     page: ImagePage = await services.inventory.count_images(call.caller, call.scope())
     answer = AssetStatistics(registry_num=min(page.total, MAX_STATISTIC))

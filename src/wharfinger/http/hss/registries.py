@@ -8,10 +8,10 @@ from urllib.parse import urlsplit
 from litestar import Response, get
 
 from wharfinger.domain.inventory import ListedRegistry, RegistryFilter
-from wharfinger.http.hss.call import KINDS, Call, worth_headers
+from wharfinger.http.hss.call import KINDS, TheCall, worth_headers
 from wharfinger.http.hss.tasks import milliseconds
 from wharfinger.http.hss.wire import Registries, Registry
-from wharfinger.http.services import Services
+from wharfinger.http.services import TheServices
 
 _STATES = ("success", "fail", "accessing")
 # Reasons of our own making; all others are the registry's answers, or their absence.
@@ -19,7 +19,7 @@ _OUR_FAULTS = frozenset({"error", "store_unavailable", "fenced", "setup"})
 
 
 @get("/v5/{project_id:str}/image/registries")
-async def list_registries(call: Call, services: Services) -> Response[Registries]:
+async def list_registries(call: TheCall, services: TheServices) -> Response[Registries]:
     """Answer ``ListRegistry``."""
     query = call.query
     wanted = RegistryFilter(

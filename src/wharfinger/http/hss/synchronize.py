@@ -7,16 +7,16 @@ import datetime as dt
 from litestar import Response, post
 
 from wharfinger.domain.errors import InvalidParameterError
-from wharfinger.http.hss.call import KIND_OF_IMAGE_TYPE, KINDS, Call, read_body
+from wharfinger.http.hss.call import KIND_OF_IMAGE_TYPE, KINDS, Call, TheCall, read_body
 from wharfinger.http.hss.wire import (
     ChosenRegistry,
-    SynchronizeRequest,
     Synchronized,
+    SynchronizeRequest,
     SynchronizeTask,
     SynchronizeTaskRequest,
 )
 from wharfinger.http.parameters import checked_choice, checked_text
-from wharfinger.http.services import Services
+from wharfinger.http.services import TheServices
 
 # The day on which the international page of the API first called the operation deprecated.
 DEPRECATED_SINCE = dt.datetime(2026, 4, 3, tzinfo=dt.UTC)
@@ -25,7 +25,7 @@ _IMAGE_TYPES = ("private_image", "shared_image")
 
 
 @post("/v5/{project_id:str}/image/synchronize", status_code=200)
-async def run_image_synchronize(call: Call, services: Services) -> Response[Synchronized]:
+async def run_image_synchronize(call: TheCall, services: TheServices) -> Response[Synchronized]:
     """Answer ``RunImageSynchronize``: 200 is sent once the run is stored."""
     request = read_body(call.body or b"{}", SynchronizeRequest)
     if request.image_type is None:
@@ -40,7 +40,7 @@ async def run_image_synchronize(call: Call, services: Services) -> Response[Sync
 
 @post("/v5/{project_id:str}/image/image-sync/tasks", status_code=200)
 async def create_image_synchronize_task(
-    call: Call, services: Services
+    call: TheCall, services: TheServices
 ) -> Response[SynchronizeTask]:
     """Answer ``CreateImageSynchronizeTask``."""
     request = read_body(call.body or b"{}", SynchronizeTaskRequest)

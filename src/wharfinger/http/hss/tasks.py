@@ -7,13 +7,14 @@ from collections.abc import Iterable
 from typing import Literal
 
 from litestar import Response, get
+from litestar.params import FromPath
 
 from wharfinger.domain.errors import InvalidParameterError
 from wharfinger.domain.model import RunOutcome, RunProgress, RunState, TaskFilter, TaskProgress
-from wharfinger.http.hss.call import KINDS, Call
+from wharfinger.http.hss.call import KINDS, Call, TheCall
 from wharfinger.http.hss.wire import FailedImage, Task, TaskRegistries, TaskRegistry, Tasks
 from wharfinger.http.parameters import Parameters, checked_text
-from wharfinger.http.services import Services
+from wharfinger.http.services import TheServices
 
 _MAX_TIME = 4070880000000
 _MAX_REASON = 128
@@ -23,7 +24,7 @@ _TASK_TYPES = ("cycle", "manual", "autoSync", "manualSync")
 
 
 @get("/v5/{project_id:str}/image/tasks")
-async def list_tasks(call: Call, services: Services) -> Response[Tasks]:
+async def list_tasks(call: TheCall, services: TheServices) -> Response[Tasks]:
     """Answer ``ListImageScanTask``. There are no scans here, so their list is empty."""
     query = call.query
     kind = query.choice("type", _TYPES)
@@ -43,7 +44,7 @@ async def list_tasks(call: Call, services: Services) -> Response[Tasks]:
 
 @get("/v5/{project_id:str}/image/image-sync/tasks/{task_id:str}/registries")
 async def list_task_registries(
-    call: Call, services: Services, task_id: str
+    call: TheCall, services: TheServices, task_id: FromPath[str]
 ) -> Response[TaskRegistries]:
     """Answer ``ListAssociateRegistries``."""
     query = call.query
