@@ -63,7 +63,7 @@ def test_it_reads_every_field_of_an_image(house, tenant):
 
     row = answer.data_list[0].to_dict()
     assert answer.total_num == 1
-    assert NEVER_NULL <= {name for name, value in row.items() if value is not None}
+    assert {name for name, value in row.items() if value is not None} >= NEVER_NULL
     assert row["association_images"] == []
     assert (row["id"], row["namespace"], row["image_name"]) == (image, "team", "deep/app")
     assert (row["image_version"], row["image_size"]) == ("v1", 3_000_000_000)

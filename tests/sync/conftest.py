@@ -30,9 +30,7 @@ class Yard:
     house: House
     owner: psycopg.Connection
     caller: Caller = field(
-        default_factory=lambda: Caller(
-            project_id=PROJECT, project_name="acme", principal="test"
-        )
+        default_factory=lambda: Caller(project_id=PROJECT, project_name="acme", principal="test")
     )
 
     async def add_swr(self, upstream: Upstream, kind: str = "SwrPrivate", **options) -> str:

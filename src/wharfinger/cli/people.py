@@ -88,5 +88,7 @@ def create_token(
 def _duration(text: str) -> dt.timedelta:
     match = re.fullmatch(r"(\d{1,6})([smhd])", text)
     if match is None or int(match[1]) == 0:
-        raise typer.BadParameter("must be a number and a unit (s, m, h, d), like 24h", param_hint="--ttl")
+        raise typer.BadParameter(
+            "must be a number and a unit (s, m, h, d), like 24h", param_hint="--ttl"
+        )
     return dt.timedelta(**{_UNITS[match[2]]: int(match[1])})

@@ -76,10 +76,12 @@ async def _somebody_works(house: House) -> AsyncIterator[None]:
     if await house.queue.has_live_worker(WORKER_FRESH_S):
         yield
         return
-    async with house.worker(name="command line") as worker:
-        async with finishing(asyncio.create_task(worker.run())):
-            yield
-            worker.stop()
+    async with (
+        house.worker(name="command line") as worker,
+        finishing(asyncio.create_task(worker.run())),
+    ):
+        yield
+        worker.stop()
 
 
 async def _wait(house: House, caller: Caller, task_id: str, *, show: bool) -> TaskProgress:

@@ -6,6 +6,7 @@ from wharfinger.domain.errors import NotGrantedError
 from wharfinger.domain.inventory import (
     ImageFilter,
     ImagePage,
+    ListedImage,
     RegistryFilter,
     RegistryPage,
     RegistryScope,

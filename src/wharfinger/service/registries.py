@@ -8,7 +8,7 @@ from wharfinger.domain.errors import InvalidParameterError, NotFoundError, Sourc
 from wharfinger.domain.model import Caller, Page, RegistryCredential, RepositoryRef, TagRef
 from wharfinger.sources import check_registry
 from wharfinger.store import registries
-from wharfinger.store.database import Database
+from wharfinger.store.database import Connection, Database
 from wharfinger.store.registries import NewRegistry, RegistryStatus, Seals
 from wharfinger.sync.engine import OpenSource, SourceOpener
 
@@ -99,7 +99,7 @@ class Registries:
         finally:
             await opened.aclose()
 
-    async def _id_of(self, tx: registries.Connection, name: str) -> str:
+    async def _id_of(self, tx: Connection, name: str) -> str:
         found = await registries.select_registries(tx, names=[name])
         if not found:
             raise NotFoundError(f"there is no registry named {name!r}")

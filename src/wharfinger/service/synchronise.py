@@ -6,9 +6,8 @@ import datetime as dt
 import uuid
 from collections.abc import Sequence
 
-from wharfinger.domain.errors import NotConfiguredError, NotFoundError, NotGrantedError
+from wharfinger.domain.errors import NotConfiguredError, NotFoundError
 from wharfinger.domain.model import (
-    ALL_GRANTED_ENTERPRISE_PROJECTS,
     Caller,
     RunOutcome,
     RunProgress,
@@ -16,8 +15,9 @@ from wharfinger.domain.model import (
     TaskFilter,
     TaskProgress,
 )
+from wharfinger.service.inventory import granted_enterprise_projects
 from wharfinger.store import registries, runs
-from wharfinger.store.database import Database
+from wharfinger.store.database import Connection, Database
 from wharfinger.sync.engine import Jobs
 
 # How the answer calls the state of one registry in a task (HSS ``sync_status``).
@@ -108,7 +108,7 @@ class Synchroniser:
 
     async def _queue(
         self,
-        tx: registries.Connection,
+        tx: Connection,
         caller: Caller,
         chosen: Sequence[str],
         requested: dict[str, object],
@@ -171,7 +171,7 @@ class Synchroniser:
         task_id: str,
         *,
         registry_name: str | None,
-        registry_kinds: Sequence[str],
+        registry_kinds: Sequence[str] | None,
         sync_status: str | None,
         offset: int,
         limit: int,
@@ -198,22 +198,6 @@ def run_status(run: RunProgress) -> str:
         return RUNNING
     good = run.outcome in (RunOutcome.COMPLETE, RunOutcome.HELD)
     return FINISHED if good else FAILED
-
-
-def granted_enterprise_projects(caller: Caller, asked: str) -> tuple[str, ...]:
-    """The enterprise projects a call covers.
-
-    Raises:
-        NotGrantedError: the one asked for is not granted to the caller.
-    """
-    if asked == ALL_GRANTED_ENTERPRISE_PROJECTS:
-        return caller.enterprise_projects
-    if asked not in caller.enterprise_projects:
-        raise NotGrantedError(
-            f"enterprise_project_id: {asked!r} is not granted to you; use one of"
-            f" {', '.join(caller.enterprise_projects)} or {ALL_GRANTED_ENTERPRISE_PROJECTS}"
-        )
-    return (asked,)
 
 
 def _how_to_configure(caller: Caller, kind: str) -> str:

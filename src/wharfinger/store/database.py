@@ -111,7 +111,9 @@ class Database:
 def connection_options(conninfo: str) -> str:
     """The ``options`` of a connection: ours on top of those its address already carries."""
     given = psycopg.conninfo.conninfo_to_dict(conninfo).get("options", "")
-    ours = f"-c search_path={SCHEMA},public -c timezone=UTC -c idle_in_transaction_session_timeout=60s"
+    ours = (
+        f"-c search_path={SCHEMA},public -c timezone=UTC -c idle_in_transaction_session_timeout=60s"
+    )
     return f"{given} {ours}".strip()
 
 

@@ -28,8 +28,8 @@ from wharfinger.store.database import Connection
 from wharfinger.store.named_sql import queries
 from wharfinger.store.writing import (
     SECOND_LOOK_S,
-    WantedRepository,
     Tally,
+    WantedRepository,
     conclude,
     incoming_row,
     platform_rows,
@@ -271,6 +271,10 @@ class _Known:
         )
 
     @property
+    def expired(self) -> bool:
+        return self.listed.shared_status == "expired"
+
+    @property
     def lied(self) -> bool:
         return self.suspect is not None and self.suspect == self.listed.fingerprint
 
@@ -282,7 +286,8 @@ class _Sorted:
 
 
 def _sort_out(known: Sequence[_Known], *, full: bool) -> _Sorted:
-    skipped = [k for k in known if k.stands and not full]
+    # An expired share cannot be read any more, and its row says so: what is known of it stays.
+    skipped = [k for k in known if k.expired or (k.stands and not full)]
     passed = {k.id for k in skipped} | {k.id for k in known if k.assigned}
     wanted = [
         WantedRepository(

@@ -49,9 +49,7 @@ LISTING_PASSES = 4
 class Jobs(Protocol):
     """Enqueues the engine's next steps inside the transaction that makes them necessary."""
 
-    async def plan(
-        self, tx: Connection, *, project_id: str, run_id: str, registry_id: str
-    ) -> None:
+    async def plan(self, tx: Connection, *, project_id: str, run_id: str, registry_id: str) -> None:
         """Enqueue the listing of a run's registry."""
         ...
 

@@ -29,7 +29,7 @@ STALLED_S = 8.0
 REAP_EVERY_S = 2.0
 CARETAKER_EVERY_S = 10.0
 
-# A job that fails for a reason of our own is tried this often before its work is given up as failed.
+# A job that fails for a reason of our own is tried this often before its work is given up.
 MOST_ATTEMPTS = 5
 
 Priority = {FINISH: 2, READ: 1, PLAN: 0}
@@ -41,9 +41,7 @@ class SyncQueue:
     def __init__(self, connector: BaseConnector) -> None:
         self.app = procrastinate.App(connector=connector)
 
-    async def plan(
-        self, tx: Connection, *, project_id: str, run_id: str, registry_id: str
-    ) -> None:
+    async def plan(self, tx: Connection, *, project_id: str, run_id: str, registry_id: str) -> None:
         """Enqueue the listing of a registry. The lock holds through a crash of the worker."""
         await self._defer(
             tx,
@@ -154,7 +152,7 @@ class Worker:
             if isinstance(outcome, Exception):
                 log.warning("worker.interrupted", error=type(outcome).__name__)
 
-    # --- jobs --------------------------------------------------------------------------------------
+    # --- jobs ---
 
     def _register(self) -> None:
         engine = self._engine
@@ -191,7 +189,7 @@ class Worker:
         work: Callable[..., Awaitable[None]],
         give_up: Callable[..., Awaitable[None]] | None,
     ) -> None:
-        async def job(context: procrastinate.JobContext, **arguments: Any) -> None:
+        async def job(context: procrastinate.JobContext, /, **arguments: Any) -> None:
             try:
                 await work(**arguments)
             except FencedError:
@@ -215,7 +213,7 @@ class Worker:
             del self._queue.app.tasks[name]
         self._queue.app.task(name=name, queue=QUEUE, retry=retry, pass_context=True)(job)
 
-    # --- the reaper and the caretaker --------------------------------------------------------------
+    # --- the reaper and the caretaker ---
 
     async def _reap_for_ever(self) -> None:
         ticks = round(CARETAKER_EVERY_S / REAP_EVERY_S)

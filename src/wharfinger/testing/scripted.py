@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from wharfinger.testing.faults import Answer, Asked, json_answer
-from wharfinger.testing.server import LoopbackServer, Logged
+from wharfinger.testing.server import Logged, LoopbackServer
 
 Reply = Answer | Callable[[Asked], Answer]
 
@@ -143,9 +143,7 @@ def _step(request: str, answer: Reply | object, headers: Mapping[str, str] | Non
     method, _, target = request.partition(" ")
     pattern = target.removeprefix("re:") if target.startswith("re:") else re.escape(target)
     reply: Reply
-    if isinstance(answer, Answer):
-        reply = answer
-    elif callable(answer):
+    if isinstance(answer, Answer) or callable(answer):
         reply = answer
     else:
         reply = json_answer(answer)
