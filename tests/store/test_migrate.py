@@ -281,7 +281,7 @@ async def test_the_application_connects_and_the_owner_is_refused(database, datab
     await above.close()
 
 
-# --- a PostgreSQL of one's own, without superuser --------------------------------------------------
+# --- a PostgreSQL of one's own, without superuser ------------------------------------------------
 
 
 @pytest.fixture

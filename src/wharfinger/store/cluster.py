@@ -483,8 +483,8 @@ class Cluster:
         """
         lock = self._deserted()
         data = self._layout.data
-        (data / "postmaster.pid").unlink(missing_ok=True)
         self._make_socket_folder()
+        self._remove_stale_locks()
         command = [
             str(self._bin / "postgres"),
             "-D",
@@ -542,6 +542,15 @@ class Cluster:
             if lock.acquire(shared=False, timeout_s=10):
                 return lock
         raise SetupError(f"another server is still running on {self._layout.data}")
+
+    def _remove_stale_locks(self) -> None:
+        """Remove the lock files of a server that is gone; only while we hold the server's lock.
+
+        PostgreSQL would take the word of kill(pid, 0) that their owner lives: a zombie's, too.
+        """
+        (self._layout.data / "postmaster.pid").unlink(missing_ok=True)
+        for name in (f".s.PGSQL.{PORT}", f".s.PGSQL.{PORT}.lock"):
+            (Path(self.socket) / name).unlink(missing_ok=True)
 
     def _path_of(self, data: Path, relative: str = "") -> str:
         """A path that the server can use for its data directory, which is its working directory.
@@ -668,7 +677,9 @@ def _copy_binaries(binaries: Binaries, place: Path) -> Path | None:
 
 
 def _copy_trees(base: Path, trees: Sequence[Path], target: Path) -> None:
-    target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    if not target.parent.exists():
+        target.parent.mkdir(parents=True)
+        target.parent.chmod(0o755)  # mkdir's own mode would be cut by the umask.
     half = Path(tempfile.mkdtemp(prefix="half-", dir=target.parent))
     try:
         for tree in trees:

@@ -85,6 +85,7 @@ class Keeper:
             early_deaths = early_deaths + 1 if time.monotonic() - began < _SOON_S else 0
             _log.warning("the server died (%s), starting it again", server.returncode)
             self._publish("starting")
+            time.sleep(_POLL_S * early_deaths)
         raise SetupError(f"PostgreSQL does not stay up; see {self._layout.log}")
 
     def _await_ready(self, cluster: Cluster, server: subprocess.Popen[bytes]) -> bool:
