@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 from wharfinger.testing.faults import Answer, Asked, json_answer
 from wharfinger.testing.server import Logged, LoopbackServer
@@ -142,11 +142,8 @@ class Scripted(LoopbackServer):
 def _step(request: str, answer: Reply | object, headers: Mapping[str, str] | None) -> Step:
     method, _, target = request.partition(" ")
     pattern = target.removeprefix("re:") if target.startswith("re:") else re.escape(target)
-    reply: Reply
-    if isinstance(answer, Answer) or callable(answer):
-        reply = answer
-    else:
-        reply = json_answer(answer)
+    ready = isinstance(answer, Answer) or callable(answer)
+    reply = cast("Reply", answer if ready else json_answer(answer))
     return Step(
         method=method,
         target=re.compile(pattern),
