@@ -363,7 +363,7 @@ class _OffsetWalk(Generic[Row]):
         self.finished = False
         self._listing = listing
         self._keys = set[int]()
-        self._page: list[Any] = []  # keys of the page before
+        self._page: list[Any] | None = None  # keys of the page before
 
     def advance(self, rows: list[Row], reply: Reply) -> list[Row]:
         """Take a page in and return the rows that are new; set ``offset`` or ``finished``.
@@ -372,22 +372,20 @@ class _OffsetWalk(Generic[Row]):
             ListMovedError: this page does not join the one before, or the totals do not add up.
             ListLoopError: the page before came again.
         """
-        first = not self._page
+        first = self._page is None
         self._check_total(_total(rows, reply), first=first)
         keys = [self._listing.key(row) for row in rows]
-        if not first:
-            self._check_joint(keys)
-        fresh = rows if first else rows[1:]
-        _add_distinct(self._keys, keys if first else keys[1:], self._listing.name)
+        joint = self._joint(keys)
+        _add_distinct(self._keys, keys[joint:], self._listing.name)
         end = self.offset + len(rows)
-        self.finished = self._is_end(len(rows), len(fresh), end, first=first)
+        self.finished = self._is_end(len(rows), len(rows) - joint, end, first=first)
         if self.finished and self.total is not None and len(self._keys) != self.total:
             raise self._moved(f"{len(self._keys)} rows came where the total says {self.total}")
-        if not self.finished and len(rows) < 2:
+        if not self.finished and len(rows) == joint:
             raise self._moved(f"the rows end at {end}, before the total of {self.total}")
-        self.offset = end - 1
         self._page = keys
-        return fresh
+        self.offset = end - self._overlap(keys)
+        return rows[joint:]
 
     def _is_end(self, received: int, fresh: int, end: int, *, first: bool) -> bool:
         if self.total is not None:
@@ -405,11 +403,21 @@ class _OffsetWalk(Generic[Row]):
         elif total != self.total:
             raise self._moved(f"the total went from {self.total} to {total}")
 
-    def _check_joint(self, keys: list[Any]) -> None:
+    def _joint(self, keys: list[Any]) -> int:
+        """Return the number of rows, one or none, that this page repeats of the one before."""
+        if self._page is None:
+            return 0
         if len(keys) > 1 and keys == self._page:
             raise ListLoopError(f"SWR repeats a page of its {self._listing.name}")
-        if not keys or keys[0] != self._page[-1]:
+        overlap = self._overlap(self._page)
+        if keys[:overlap] != self._page[-1:] * overlap:
             raise self._moved("a page does not begin with the last row of the one before")
+        return overlap
+
+    @staticmethod
+    def _overlap(keys: list[Any]) -> int:
+        # After a page of a single row an overlap would never get on.
+        return 1 if len(keys) > 1 else 0
 
     def _moved(self, how: str) -> ListMovedError:
         return ListMovedError(f"SWR's list of {self._listing.name} changed while read: {how}")

@@ -275,10 +275,9 @@ class SourceSuite:
         stage.server.faults.answer(stage.repositories, 500, skip=1)
 
         async with stage.opened(self.kind, page_size=3) as source:
-            pages = []
+            pages: list[Page[RepositoryRef]] = []
             with pytest.raises(UpstreamFailureError):
-                async for page in source.repositories(None):
-                    pages.append(page)  # noqa: PERF401 - the pages before the error are the point
+                await _collect(source, pages)
 
         assert pages
         assert all(page.next is not None for page in pages)
@@ -380,6 +379,11 @@ class SourceSuite:
 
 def _only_the_last_is_last(pages: list[Page[Any]]) -> bool:
     return [page.next is None for page in pages] == [False] * (len(pages) - 1) + [True]
+
+
+async def _collect(source: Source, pages: list[Page[RepositoryRef]]) -> None:
+    async for page in source.repositories(None):
+        pages.append(page)  # noqa: PERF401 - what came before an error must be seen
 
 
 async def _rest_after(source: Source, cursor: Cursor | None) -> list[RepositoryRef] | None:
