@@ -48,6 +48,7 @@ class Settings:
     listen: str
     workers: int
     host_concurrency: int
+    retry_deadline_s: int
     log_level: str
     log_format: str
     described: tuple[Setting, ...]
@@ -165,6 +166,13 @@ def _rules(environment: Mapping[str, str]) -> tuple[_Rule, ...]:
             _whole_number(1, 256),
             lambda _: 16,
             "requests at once to one registry host, to begin with and at most",
+        ),
+        _Rule(
+            "retry_deadline_s",
+            "WHARFINGER_RETRY_DEADLINE_S",
+            _whole_number(0, 3600),
+            lambda _: 60,
+            "seconds that a failing request to a registry is tried again for",
         ),
         _Rule(
             "log_level",

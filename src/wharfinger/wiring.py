@@ -55,6 +55,7 @@ class SourceOpener:
 
     def __init__(self, settings: Settings) -> None:
         self._networks = settings.allow_networks
+        self._deadline_s = float(settings.retry_deadline_s)
         self._budgets = ProcessBudgets(
             start=settings.host_concurrency, most=settings.host_concurrency
         )
@@ -65,7 +66,7 @@ class SourceOpener:
             allow_private=registry.allow_private_networks, allow_networks=self._networks
         )
         transport = AioTransport(policy, ca_pem=registry.ca_pem)
-        http = PacedHttp(transport, self._budgets)
+        http = PacedHttp(transport, self._budgets, deadline_s=self._deadline_s)
         return OpenedSource(open_source(registry, credential, http), transport)
 
 

@@ -96,7 +96,9 @@ async def yard(
     """A house with one worker at work in this process."""
     owner_connection.execute("INSERT INTO project VALUES (%s, 'acme')", (PROJECT,))
     owner_connection.execute("INSERT INTO tenant_feed VALUES (%s)", (PROJECT,))
-    settings = read_settings(environment={"WHARFINGER_DATA_DIR": str(tmp_path)})
+    settings = read_settings(
+        environment={"WHARFINGER_DATA_DIR": str(tmp_path), "WHARFINGER_RETRY_DEADLINE_S": "1"}
+    )
     async with (
         open_house(settings, database_address) as house,
         house.worker() as worker,

@@ -30,9 +30,10 @@ from wharfinger.store.writing import (
     SECOND_LOOK_S,
     Tally,
     WantedRepository,
+    add_platforms,
     conclude,
+    copy_incoming,
     incoming_row,
-    platform_rows,
     prepare_workspace,
     retire_within_budget,
 )
@@ -47,17 +48,6 @@ RETIRE_LEAST = 10
 # A unit is published in one transaction: this bounds its memory and how long its locks are held.
 UNIT_REPOSITORIES = 100
 UNIT_IMAGES = 4000
-
-_LISTING_TYPES = [
-    "int8",
-    "text",
-    "int4",
-    *["text"] * 5,
-    "bool",
-    "int8",
-    "timestamptz",
-    "timestamptz",
-]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -447,10 +437,12 @@ async def stage_page(
 ) -> StagedListing:
     """Stage one page of a long tag listing together with its cursor."""
     await _fence_listing(tx, unit, listing)
-    async with tx.cursor() as cursor, cursor.copy(_SQL["copy_listing_rows"]) as copy:
-        copy.set_types(_LISTING_TYPES)
-        for tag in page.items:
-            await copy.write_row((listing.id, project_id, listing.pages, *incoming_row(0, tag)[1:]))
+    await prepare_workspace(tx)
+    await copy_incoming(tx, [incoming_row(0, tag) for tag in page.items])
+    await tx.execute(
+        _SQL["insert_listing_rows"],
+        {"listing": listing.id, "project": project_id, "page": listing.pages},
+    )
     await _stage_platforms(tx, project_id, unit, page)
     await tx.execute(
         _SQL["advance_tag_listing"],
@@ -466,18 +458,7 @@ async def _stage_platforms(
     if not images:
         return
     # Content-addressed rows that nothing shows before an image names their index.
-    await prepare_workspace(tx)
-    async with (
-        tx.cursor() as cursor,
-        cursor.copy(_WRITING["copy_incoming_platform"]) as copy,
-    ):
-        copy.set_types(["text", "int2", *["text"] * 4, "int8", "text"])
-        for image in images:
-            for row in platform_rows(image):
-                await copy.write_row(row)
-    await tx.execute(
-        _WRITING["add_platforms"], {"project": project_id, "registry": unit.registry_id}
-    )
+    await add_platforms(tx, {"project": project_id, "registry": unit.registry_id}, images)
 
 
 async def _fence_listing(tx: Connection, unit: TakenUnit, listing: StagedListing) -> None:

@@ -164,18 +164,31 @@ async def _publish_read(
 
 
 async def _load(tx: Connection, parameters: Mapping[str, Any], result: UnitResult) -> None:
-    await _copy(tx, "copy_incoming", _INCOMING_TYPES, _incoming_rows(result.read))
+    await copy_incoming(tx, _incoming_rows(result.read))
     listings = [r.listing for r in result.read if r.listing is not None]
     if listings:
         await tx.execute(_SQL["take_staged"], {"listings": listings})
     if listings or any(t.image is None for r in result.read for t in r.tags):
         await tx.execute(_SQL["fill_known"], parameters)
-    platforms = list(_platform_rows(result))
-    if platforms:
-        await _copy(tx, "copy_incoming_platform", _PLATFORM_TYPES, platforms)
-        await tx.execute(_SQL["add_platforms"], parameters)
+    await add_platforms(tx, parameters, _indexes(result))
     # The planner knows nothing of a fresh temporary table, and a wrong guess costs seconds.
     await tx.execute("ANALYZE incoming")
+
+
+async def copy_incoming(tx: Connection, rows: Iterable[Sequence[Any]]) -> None:
+    """Copy rows of ``incoming_row`` into the connection's temporary table."""
+    await _copy(tx, "copy_incoming", _INCOMING_TYPES, rows)
+
+
+async def add_platforms(
+    tx: Connection, parameters: Mapping[str, Any], indexes: Sequence[Image]
+) -> None:
+    """Store the children of indexes that the store does not know yet."""
+    if not indexes:
+        return
+    rows = [row for image in indexes for row in _platform_rows(image)]
+    await _copy(tx, "copy_incoming_platform", _PLATFORM_TYPES, rows)
+    await tx.execute(_SQL["add_platforms"], parameters)
 
 
 async def _copy(
@@ -213,15 +226,16 @@ def incoming_row(repository_id: int, tag: TagRef) -> Sequence[Any]:
     )
 
 
-def _platform_rows(result: UnitResult) -> Iterable[Sequence[Any]]:
-    for repository in result.read:
-        for tag in repository.tags:
-            if tag.image is not None and tag.image.platforms:
-                yield from platform_rows(tag.image)
+def _indexes(result: UnitResult) -> list[Image]:
+    return [
+        tag.image
+        for repository in result.read
+        for tag in repository.tags
+        if tag.image is not None and tag.image.platforms
+    ]
 
 
-def platform_rows(image: Image) -> Iterable[Sequence[Any]]:
-    """The rows of ``incoming_platform`` for one index."""
+def _platform_rows(image: Image) -> Iterable[Sequence[Any]]:
     for position, child in enumerate(image.platforms):
         yield (
             image.digest,

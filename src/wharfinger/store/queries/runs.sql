@@ -155,9 +155,13 @@ DELETE FROM listing_row WHERE listing_id = %(listing)s
 -- name: reset_listing
 UPDATE listing SET cursor = NULL, pages = 0 WHERE id = %(listing)s
 
--- name: copy_listing_rows
-COPY listing_row (listing_id, project_id, page, tag, digest, image_id, media_type, artifact_type,
-    is_index, size, created_at, updated_at) FROM STDIN (FORMAT BINARY)
+-- name: insert_listing_rows
+-- Row-level security refuses COPY, so the rows come by way of the connection's temporary table.
+INSERT INTO listing_row (listing_id, project_id, page, tag, digest, image_id, media_type,
+    artifact_type, is_index, size, created_at, updated_at)
+SELECT %(listing)s, %(project)s, %(page)s, tag, digest, image_id, media_type, artifact_type,
+    is_index, size, created_at, updated_at
+FROM incoming
 
 -- name: advance_tag_listing
 UPDATE listing SET cursor = %(cursor)s, pages = pages + 1 WHERE id = %(listing)s
