@@ -187,14 +187,24 @@ def initialised_folder(pytestconfig: pytest.Config) -> Path:
 
 
 @pytest.fixture
-def data_dir(initialised_folder: Path) -> Iterator[Path]:
-    """An initialised data directory of the test's own, in a place that every account can enter."""
-    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}own-"))
+def short_folder(pytestconfig: pytest.Config) -> Iterator[Path]:
+    """An empty folder with a short path that every account can enter.
+
+    Pytest's own are for their owner only, and too deep for a socket.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="own-", dir=pytestconfig.stash[_folder]))
     folder.chmod(0o711)
-    subprocess.run(["cp", "-a", f"{initialised_folder}/.", folder / "data"], check=True)
-    yield folder / "data"
-    await_end(folder / "data")
+    yield folder
+    for keepers in folder.rglob("postgresql"):
+        await_end(keepers.parent)
     shutil.rmtree(folder)
+
+
+@pytest.fixture
+def data_dir(initialised_folder: Path, short_folder: Path) -> Path:
+    """An initialised data directory of the test's own."""
+    subprocess.run(["cp", "-a", f"{initialised_folder}/.", short_folder / "data"], check=True)
+    return short_folder / "data"
 
 
 @pytest.fixture

@@ -601,7 +601,9 @@ def _options(settings: Mapping[str, str]) -> list[str]:
 
 
 def _fits(socket_folder: str) -> bool:
-    return len(os.fsencode(f"{socket_folder}/.s.PGSQL.{PORT}")) <= LONGEST_SOCKET_PATH
+    # A comma separates hosts for libpq, and cannot be escaped.
+    length = len(os.fsencode(f"{socket_folder}/.s.PGSQL.{PORT}"))
+    return length <= LONGEST_SOCKET_PATH and "," not in socket_folder
 
 
 def _fsync_folder(folder: Path) -> None:
