@@ -310,6 +310,24 @@ def test_keeper_and_server_killed_together_leave_nothing_in_the_way(data_dir):
     assert rows == [(0,)]
 
 
+def test_lock_files_of_a_dead_server_do_not_stand_in_the_way(data_dir):
+    server = data_dir / "postgresql/server"
+    # Like a zombie, to the server's eyes: it answers kill(pid, 0), but is no server.
+    living = subprocess.Popen(["/bin/sleep", "60"], user=(server / "data").stat().st_uid)
+    lines = [str(living.pid), str(server / "data"), "1", "5432", str(server / "socket"), "", ""]
+    content = "\n".join(lines)
+    (server / "data/postmaster.pid").write_text(content)
+    (server / "socket").mkdir(exist_ok=True)
+    shutil.chown(server / "socket", (server / "data").stat().st_uid)
+    (server / "socket/.s.PGSQL.5432.lock").write_text(content)
+
+    with hold(data_dir, settings=FAST) as lease, psycopg.connect(lease.address.app) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+
+    living.kill()
+    living.wait()
+
+
 def test_a_first_start_killed_half_way_is_begun_again(short_folder):
     user = start_user(short_folder)
     half = short_folder / "postgresql/server/data.new/base"

@@ -685,7 +685,8 @@ def _copy_trees(base: Path, trees: Sequence[Path], target: Path) -> None:
     half = Path(tempfile.mkdtemp(prefix="half-", dir=target.parent))
     try:
         for tree in trees:
-            shutil.copytree(tree, half / tree.relative_to(base), symlinks=True)
+            unneeded = shutil.ignore_patterns("include", "doc", "man", "*.a")
+            shutil.copytree(tree, half / tree.relative_to(base), symlinks=True, ignore=unneeded)
         for folder, _, files in os.walk(half):
             Path(folder).chmod(0o755)
             for name in files:
