@@ -68,6 +68,12 @@ class NotAuthenticatedError(WharfingerError):
         self.detail = detail
 
 
+class TokenExpiredError(NotAuthenticatedError):
+    """The token was good once; a new one is needed."""
+
+    code = "token_expired"
+
+
 # --- the registry's answers ------------------------------------------------------------------
 
 

@@ -225,3 +225,18 @@ class TaskProgress(msgspec.Struct, frozen=True, kw_only=True):
     created_at: dt.datetime
     finished_at: dt.datetime | None
     runs: tuple[RunProgress, ...]
+
+
+class TaskFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which tasks are asked for; ``None`` leaves a question out.
+
+    ``status`` is "scanning" for tasks with a run that is not finished, or "finished".
+    """
+
+    task_id: str | None = None
+    name_contains: str | None = None
+    sync_type: str | None = None
+    created_from: dt.datetime | None = None
+    created_to: dt.datetime | None = None
+    status: str | None = None
+    enterprise_projects: tuple[str, ...] = (DEFAULT_ENTERPRISE_PROJECT,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -72,6 +73,15 @@ class Database:
         """Close every connection."""
         await self._pool.close()
 
+    async def answers(self) -> bool:
+        """Whether the database answers now."""
+        try:
+            async with asyncio.timeout(2), self.system() as connection:
+                await connection.execute("SELECT 1")
+        except (StoreUnavailableError, TimeoutError):
+            return False
+        return True
+
     @contextlib.asynccontextmanager
     async def tenant(self, project_id: str) -> AsyncIterator[Connection]:
         """One transaction that sees the rows of one project and no others."""
@@ -101,7 +111,9 @@ class Database:
 def connection_options(conninfo: str) -> str:
     """The ``options`` of a connection: ours on top of those its address already carries."""
     given = psycopg.conninfo.conninfo_to_dict(conninfo).get("options", "")
-    ours = f"-c search_path={SCHEMA},public -c timezone=UTC -c idle_in_transaction_session_timeout=60s"
+    ours = (
+        f"-c search_path={SCHEMA},public -c timezone=UTC -c idle_in_transaction_session_timeout=60s"
+    )
     return f"{given} {ours}".strip()
 
 

@@ -1,1 +1,1 @@
-"""Brings the stored list level with one registry."""
+"""Bring the stored list level with one registry; the only place that decides what is retired."""

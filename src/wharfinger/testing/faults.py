@@ -247,8 +247,18 @@ class Faults:
     # --- for the server ---------------------------------------------------------------------
 
     def striking(self, asked: Asked) -> list[Fault]:
-        """The faults that strike this request; each is counted."""
-        return [fault for fault in self._rules if self._strikes(fault, asked)]
+        """The faults that strike this request; each is counted.
+
+        One that would replace an answer replaced already does not strike and stays for later, so
+        that "first a reset, then a 429" is two faults of ``times=1``.
+        """
+        striking: list[Fault] = []
+        replaced = False
+        for fault in self._rules:
+            if not (replaced and fault.instead) and self._strikes(fault, asked):
+                striking.append(fault)
+                replaced = replaced or fault.instead is not None
+        return striking
 
     def _strikes(self, fault: Fault, asked: Asked) -> bool:
         if not (fault.method.fullmatch(asked.method) and fault.path.search(asked.target)):

@@ -1,0 +1,138 @@
+"""The values of a reading of the stored list: what is asked for, and the rows that answer."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import msgspec
+
+from wharfinger.domain.model import Platform, VerdictState
+
+
+class RegistryScope(msgspec.Struct, frozen=True, kw_only=True):
+    """Which registries a reading covers; ``None`` leaves a question out.
+
+    ``kinds`` may name kinds that no registry has: they match nothing.
+    """
+
+    enterprise_projects: tuple[str, ...]
+    registry_name: str | None = None
+    kinds: tuple[str, ...] | None = None
+
+
+class Span(msgspec.Struct, frozen=True, kw_only=True):
+    """A span of time in Unix milliseconds, both ends included; ``None`` is an open end."""
+
+    start_ms: int | None = None
+    end_ms: int | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the span excludes nothing."""
+        return self.start_ms is None and self.end_ms is None
+
+
+class ImageFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which images are asked for; ``None`` leaves a question out.
+
+    ``name_contains`` is a substring of the image's name, whatever the case; all others are equal
+    or not. ``size`` is in bytes. ``updated`` and ``synced`` compare the times as they are listed.
+    """
+
+    scope: RegistryScope
+    namespace: str | None = None
+    name_contains: str | None = None
+    tag: str | None = None
+    size: int | None = None
+    is_index: bool | None = None
+    latest_only: bool = False
+    updated: Span = Span()
+    synced: Span = Span()
+
+    @property
+    def asks_about_single_images(self) -> bool:
+        """Whether the number of matches needs counting; else the counts of repositories tell it."""
+        return (
+            self.latest_only
+            or not self.updated.is_open
+            or not (self.tag is None and self.size is None and self.is_index is None)
+        )
+
+    @property
+    def asks_about_repositories(self) -> bool:
+        """Whether the repositories must be looked at before the images."""
+        return not (self.namespace is None and self.name_contains is None and self.synced.is_open)
+
+
+class ListedPlatform(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A child of a listed index. ``id`` is set where the child is a row of the list itself."""
+
+    id: int | None
+    platform: Platform
+
+
+class ListedImage(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of the list. Times are Unix milliseconds, ``size`` is in bytes."""
+
+    id: int
+    namespace: str
+    name: str
+    tag: str | None
+    digest: str
+    image_id: str
+    size: int
+    is_index: bool
+    is_latest: bool
+    updated_ms: int
+    synced_ms: int
+    owner: str
+    shared_status: str
+    registry_id: str
+    registry_name: str
+    registry_kind: str
+    platforms: tuple[ListedPlatform, ...] = ()
+
+
+class ImagePage(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of the list as it stood at event number ``as_of``; ``total`` rows match in all."""
+
+    total: int
+    items: tuple[ListedImage, ...]
+    as_of: int
+    verdict: VerdictState
+
+
+class RegistryFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which registries are asked for; ``None`` leaves a question out.
+
+    ``address`` is compared with and without the scheme. ``status`` is "success", "fail" or
+    "accessing".
+    """
+
+    scope: RegistryScope
+    registry_id: str | None = None
+    address: str | None = None
+    status: str | None = None
+
+
+class ListedRegistry(msgspec.Struct, frozen=True, kw_only=True):
+    """One registry as the lists show it. ``user_name`` is "" where none is used to log in."""
+
+    id: str
+    name: str
+    kind: str
+    address: str
+    user_name: str
+    status: str
+    reason_code: str | None
+    images: int
+    synced_at: dt.datetime | None
+
+
+class RegistryPage(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of registries; ``total`` match in all."""
+
+    total: int
+    items: tuple[ListedRegistry, ...]
+    as_of: int
+    verdict: VerdictState

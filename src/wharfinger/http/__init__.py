@@ -1,0 +1,1 @@
+"""The HTTP edge: decodes a request, calls a service, encodes the answer."""

@@ -1,0 +1,58 @@
+"""Puts the routes together into one ASGI application."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from litestar import Litestar
+from litestar.di import Provide
+
+from wharfinger.http.edge import MAX_BODY_BYTES, Asgi, Edge
+from wharfinger.http.failures import answer_failure
+from wharfinger.http.hss.call import hss_call
+from wharfinger.http.hss.images import (
+    list_registry_images,
+    list_swr_images,
+    show_asset_statistics,
+)
+from wharfinger.http.hss.registries import list_registries
+from wharfinger.http.hss.synchronize import create_image_synchronize_task, run_image_synchronize
+from wharfinger.http.hss.tasks import list_task_registries, list_tasks
+from wharfinger.http.root import (
+    find_caller,
+    list_projects,
+    show_health,
+    show_readiness,
+    show_version,
+)
+from wharfinger.http.services import Services
+
+
+def create_app(services: Services) -> Asgi:
+    """Make the ASGI application over the given services; it owns none of them."""
+    app = Litestar(
+        route_handlers=[
+            show_version,
+            show_health,
+            show_readiness,
+            list_projects,
+            run_image_synchronize,
+            create_image_synchronize_task,
+            list_registry_images,
+            list_swr_images,
+            list_tasks,
+            list_task_registries,
+            list_registries,
+            show_asset_statistics,
+        ],
+        dependencies={
+            "services": Provide(lambda: services, sync_to_thread=False),
+            "call": Provide(hss_call),
+            "caller": Provide(find_caller),
+        },
+        exception_handlers={Exception: answer_failure},
+        request_max_body_size=MAX_BODY_BYTES,
+        openapi_config=None,
+        logging_config=None,
+    )
+    return Edge(cast("Asgi", app))

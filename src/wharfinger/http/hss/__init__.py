@@ -1,0 +1,1 @@
+"""The routes and wire shapes of HSS v5."""

@@ -1,0 +1,117 @@
+"""What every HSS call has: a caller, a project, enterprise projects, a query and a body."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+from litestar.di import NamedDependency
+from litestar.params import SkipValidation
+
+from wharfinger.domain.errors import InvalidParameterError, NotGrantedError
+from wharfinger.domain.inventory import RegistryScope
+from wharfinger.domain.model import DEFAULT_ENTERPRISE_PROJECT, Caller, VerdictState
+from wharfinger.http.authentication import authenticated
+from wharfinger.http.failures import AnyRequest, UnreadableBodyError
+from wharfinger.http.parameters import Parameters, checked_text
+from wharfinger.http.services import TheServices
+from wharfinger.service.inventory import granted_enterprise_projects
+
+T = TypeVar("T")
+
+MAX_OFFSET = 2_000_000
+KINDS = ("SwrPrivate", "SwrShared", "SwrEnterprise", "Harbor", "Jfrog", "Other")
+KIND_OF_IMAGE_TYPE = {
+    "private_image": "SwrPrivate",
+    "shared_image": "SwrShared",
+    "instance_image": "SwrEnterprise",
+    "harbor": "Harbor",
+    "jfrog": "Jfrog",
+    "other": "Other",
+}
+IMAGE_TYPE_OF_KIND = {kind: image_type for image_type, kind in KIND_OF_IMAGE_TYPE.items()}
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """One authenticated call on the caller's own project."""
+
+    caller: Caller
+    query: Parameters
+    body: bytes
+    enterprise_project_id: str
+    enterprise_projects: tuple[str, ...]
+
+    def scope(
+        self, *, registry_name: str | None = None, kinds: tuple[str, ...] | None = None
+    ) -> RegistryScope:
+        """Return the registries the call may speak of."""
+        return RegistryScope(
+            enterprise_projects=self.enterprise_projects,
+            registry_name=registry_name,
+            kinds=kinds,
+        )
+
+    def window(self, *, smallest_limit: int) -> tuple[int, int]:
+        """Return offset and limit."""
+        offset = self.query.integer("offset", smallest=0, largest=MAX_OFFSET)
+        limit = self.query.integer("limit", smallest=smallest_limit, largest=200)
+        return offset or 0, 10 if limit is None else limit
+
+
+# How a route asks for it.
+TheCall = SkipValidation[NamedDependency[Call]]
+
+
+async def hss_call(request: AnyRequest, services: TheServices) -> Call:
+    """Authenticate a call and check what all calls have in common.
+
+    Raises:
+        NotAuthenticatedError: nobody we know.
+        NotGrantedError: the project or the enterprise project is not the caller's.
+        InvalidParameterError: one of the common parameters is out of its range.
+    """
+    caller = await authenticated(request, services)
+    _check_project(str(request.path_params["project_id"]), caller)
+    checked_text("region", request.headers.get("region", ""), longest=128, shortest=0)
+    query = Parameters(request.scope["query_string"])
+    wanted = query.text("enterprise_project_id", longest=256) or DEFAULT_ENTERPRISE_PROJECT
+    return Call(
+        caller=caller,
+        query=query,
+        body=await request.body(),
+        enterprise_project_id=wanted,
+        enterprise_projects=granted_enterprise_projects(caller, wanted),
+    )
+
+
+def read_body(body: bytes, shape: type[T]) -> T:
+    """Decode a JSON body.
+
+    Raises:
+        UnreadableBodyError: it is not JSON.
+        InvalidParameterError: it is JSON of another shape.
+    """
+    try:
+        return msgspec.json.decode(body, type=shape)
+    except msgspec.ValidationError as exc:
+        # Says "Expected `str`, got `int` - at `$.image_type`".
+        what, _, where = str(exc).partition(" - at ")
+        raise InvalidParameterError(where.strip("`").removeprefix("$.") or "body", what) from exc
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise UnreadableBodyError(f"The body is not JSON: {exc}") from exc
+
+
+def worth_headers(*, verdict: VerdictState, as_of: int) -> dict[str, str]:
+    """Say how much a list can be believed and which event it has seen last."""
+    return {"X-Wharfinger-Verdict": verdict.value, "X-Wharfinger-As-Of": str(as_of)}
+
+
+def _check_project(project_id: str, caller: Caller) -> None:
+    if project_id == "{project_id}":
+        raise InvalidParameterError(
+            "project_id",
+            "the path holds the placeholder {project_id} itself; give the client a project id",
+        )
+    checked_text("project_id", project_id, longest=256)
+    if project_id != caller.project_id:
+        raise NotGrantedError(f"project_id: {project_id!r} is not the project of the credential")

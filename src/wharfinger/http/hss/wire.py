@@ -1,0 +1,243 @@
+"""The shapes of HSS v5 as they go over the wire; names and units are the contract's."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+# A word of our own for images of plain registries, which HSS v5 cannot name.
+ImageType = str
+
+
+class AssociatedImage(msgspec.Struct, frozen=True, kw_only=True):
+    """One platform of a multi-architecture image."""
+
+    id: int | None
+    image_id: str
+    image_name: str
+    image_version: str
+    image_type: ImageType
+    namespace: str
+    image_digest: str
+    scan_status: str = "unscan"
+    vul_num: int = 0
+    unsafe_setting_num: int = 0
+    malicious_file_num: int = 0
+
+
+class RegistryImage(msgspec.Struct, frozen=True, kw_only=True):
+    """``RegistryImagesInfo``. What only a scan could know stands at "not scanned"."""
+
+    id: int
+    namespace: str
+    image_name: str
+    image_id: str
+    image_digest: str
+    image_version: str
+    image_type: ImageType
+    registry_id: str
+    registry_name: str
+    registry_type: str
+    latest_version: bool
+    image_size: int
+    latest_update_time: int
+    latest_sync_time: int
+    is_multiple_arch: bool
+    domain_name: str | None
+    shared_status: str | None
+    association_images: list[AssociatedImage]
+    scan_status: str = "unscan"
+    scan_failed_desc: str | None = None
+    scan_failed_code: str | None = None
+    latest_scan_time: int | None = None
+    vul_num: int = 0
+    unsafe_setting_num: int = 0
+    malicious_file_num: int = 0
+    scannable: bool = False
+    instance_name: str | None = None
+    instance_id: str | None = None
+    instance_url: str | None = None
+    severity_level: str | None = None
+
+
+class RegistryImages(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer of ``image/registries/images``."""
+
+    total_num: int
+    data_list: list[RegistryImage]
+
+
+class SwrAssociatedImage(msgspec.Struct, frozen=True, kw_only=True):
+    """One platform of a multi-architecture image, in the older list."""
+
+    image_name: str
+    image_version: str
+    image_type: ImageType
+    namespace: str
+    image_digest: str
+    scan_status: str = "unscan"
+
+
+class SwrImage(msgspec.Struct, frozen=True, kw_only=True):
+    """``PrivateImageRepositoryInfo``."""
+
+    id: int
+    namespace: str
+    image_name: str
+    image_id: str
+    image_digest: str
+    image_version: str
+    image_type: ImageType
+    latest_version: bool
+    image_size: int
+    latest_update_time: int
+    domain_name: str | None
+    shared_status: str | None
+    association_images: list[SwrAssociatedImage]
+    scan_status: str = "unscan"
+    scan_failed_desc: str | None = None
+    latest_scan_time: int | None = None
+    vul_num: int = 0
+    unsafe_setting_num: int = 0
+    malicious_file_num: int = 0
+    scannable: bool = False
+    instance_name: str | None = None
+    instance_id: str | None = None
+    instance_url: str | None = None
+
+
+class SwrImages(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer of ``image/swr-repository``."""
+
+    total_num: int
+    data_list: list[SwrImage]
+
+
+class AssetStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer of ``image/asset/statistics``; each number ends at 65535."""
+
+    registry_num: int
+    local_num: int = 0
+    cicd_num: int = 0
+
+
+class Registry(msgspec.Struct, frozen=True, kw_only=True):
+    """``RegistryInfo``."""
+
+    id: str
+    registry_name: str
+    registry_type: str
+    api_version: str | None
+    protocol: str
+    registry_addr: str
+    registry_username: str | None
+    status: Literal["success", "fail", "accessing"]
+    fail_reason: str | None
+    images_num: int
+    latest_sync_time: int | None
+    namespace: str | None = None
+    connect_cluster_id: str | None = None
+    get_scan_image_channel: str | None = None
+
+
+class Registries(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer of ``image/registries``."""
+
+    total_num: int
+    data_list: list[Registry]
+
+
+class SynchronizeRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of the founding call."""
+
+    image_type: str | None = None
+
+
+class Synchronized(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer of the founding call; ``task_id`` is ours."""
+
+    error_code: int
+    error_description: str
+    task_id: str
+
+
+class ChosenRegistry(msgspec.Struct, frozen=True, kw_only=True):
+    """A registry to synchronise: one, or all of a type."""
+
+    registry_id: str | None = None
+    registry_type: str | None = None
+
+
+class SynchronizeTaskRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of ``image/image-sync/tasks``."""
+
+    sync_all_registries: bool | None = None
+    registry_info: list[ChosenRegistry] | None = None
+
+
+class SynchronizeTask(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer of ``image/image-sync/tasks``; the key is ours."""
+
+    task_id: str
+
+
+class FailedImage(msgspec.Struct, frozen=True, kw_only=True):
+    """What a task could not read. Which tags a repository holds is then unknown."""
+
+    registry_id: str
+    registry_name: str
+    registry_type: str
+    namespace: str
+    image_name: str
+    failed_reason: str
+    id: int | None = None
+    image_version: str | None = None
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True):
+    """``ImageScanTaskInfo``."""
+
+    task_id: str
+    task_name: str
+    begin_time: int
+    end_time: int | None
+    task_type: str
+    sync_task_type: str
+    task_status: int
+    is_all: bool
+    failed_num: int
+    success_num: int
+    total_num: int
+    failed_reason: str | None
+    failed_images: list[FailedImage]
+    image_type: str = "registry"
+    policy_id: str | None = None
+    remain_min: int | None = None
+    scan_scope: int | None = None
+    rate_limit: int | None = None
+    risky_num: int = 0
+
+
+class Tasks(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer of ``image/tasks``."""
+
+    total_num: int
+    data_list: list[Task]
+
+
+class TaskRegistry(msgspec.Struct, frozen=True, kw_only=True):
+    """``AssociateRegistriesResponseInfo``."""
+
+    registry_id: str
+    registry_name: str
+    registry_type: str
+    sync_status: Literal["finished", "running", "failed"]
+    failed_reason: str | None
+
+
+class TaskRegistries(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer of ``image/image-sync/tasks/{task_id}/registries``."""
+
+    total_num: int
+    data_list: list[TaskRegistry]

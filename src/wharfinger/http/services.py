@@ -1,0 +1,76 @@
+"""What the routes need of the rest of the house."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from litestar.di import NamedDependency
+from litestar.params import SkipValidation
+
+from wharfinger.domain.model import Caller, RunProgress, TaskFilter, TaskProgress
+from wharfinger.identity.authentication import Authenticator
+from wharfinger.service.inventory import Inventory
+
+
+class Synchroniser(Protocol):
+    """Accepts synchronisations and tells how they stand."""
+
+    async def synchronise_kind(self, caller: Caller, kind: str, enterprise_project_id: str) -> str:
+        """Record a task for every registry of a kind and return its id.
+
+        Raises:
+            NotConfiguredError: the project has no such registry.
+            NotGrantedError: the enterprise project is not the caller's.
+        """
+        ...
+
+    async def synchronise_registries(
+        self,
+        caller: Caller,
+        *,
+        enterprise_project_id: str,
+        everything: bool,
+        chosen: Sequence[tuple[str, str]],
+    ) -> str:
+        """Record a task for all or for chosen registries (id and kind) and return its id."""
+        ...
+
+    async def tasks(
+        self, caller: Caller, wanted: TaskFilter, *, offset: int, limit: int
+    ) -> tuple[int, list[TaskProgress]]:
+        """Return the number of tasks that match, and a page of them, newest first."""
+        ...
+
+    async def task_runs(
+        self,
+        caller: Caller,
+        task_id: str,
+        *,
+        registry_name: str | None,
+        registry_kinds: tuple[str, ...] | None,
+        sync_status: str | None,
+        offset: int,
+        limit: int,
+    ) -> tuple[int, list[RunProgress]]:
+        """Return the number of a task's runs that match, and a page of them.
+
+        Raises:
+            NotFoundError: the project has no such task.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """Everything a route may call. ``is_ready`` tells whether the database answers."""
+
+    authenticator: Authenticator
+    inventory: Inventory
+    synchroniser: Synchroniser
+    is_ready: Callable[[], Awaitable[bool]]
+
+
+# How a route asks for them.
+TheServices = SkipValidation[NamedDependency[Services]]

@@ -1,0 +1,1 @@
+"""Who is asking: IAM tokens and AK/SK signatures."""

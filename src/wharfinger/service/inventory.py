@@ -1,0 +1,75 @@
+"""What the stored list says: images, registries, and how much they can be believed."""
+
+from __future__ import annotations
+
+from wharfinger.domain.errors import NotGrantedError
+from wharfinger.domain.inventory import (
+    ImageFilter,
+    ImagePage,
+    ListedImage,
+    RegistryFilter,
+    RegistryPage,
+    RegistryScope,
+)
+from wharfinger.domain.model import ALL_GRANTED_ENTERPRISE_PROJECTS, Caller
+from wharfinger.store.reading import Reading
+
+
+class Inventory:
+    """Answers about the list, within what the caller may see."""
+
+    def __init__(self, reader: Reading) -> None:
+        self._reader = reader
+
+    async def images(
+        self,
+        caller: Caller,
+        wanted: ImageFilter,
+        *,
+        offset: int,
+        limit: int,
+        descending: bool = False,
+    ) -> ImagePage:
+        """List images in the order of their ids, which is the order in which they were seen."""
+        return await self._reader.images(
+            caller.project_id, wanted, offset=offset, limit=limit, descending=descending
+        )
+
+    async def images_after(
+        self, caller: Caller, wanted: ImageFilter, *, after_id: int, limit: int
+    ) -> tuple[ListedImage, ...]:
+        """List the images whose ids follow ``after_id``: the whole list, however long, in turns.
+
+        Stable under change: an image that stays is never skipped and never comes twice.
+        """
+        return await self._reader.images_after(
+            caller.project_id, wanted, after_id=after_id, limit=limit
+        )
+
+    async def no_images(self, caller: Caller, scope: RegistryScope) -> ImagePage:
+        """Answer what no stored image can match, and still say what the list is worth."""
+        as_of, verdict = await self._reader.worth(caller.project_id, scope)
+        return ImagePage(total=0, items=(), as_of=as_of, verdict=verdict)
+
+    async def count_images(self, caller: Caller, scope: RegistryScope) -> ImagePage:
+        """Count the images of a scope; the answer is a page without rows."""
+        return await self._reader.count_images(caller.project_id, scope)
+
+    async def registries(
+        self, caller: Caller, wanted: RegistryFilter, *, offset: int, limit: int
+    ) -> RegistryPage:
+        """List registries by name."""
+        return await self._reader.registries(caller.project_id, wanted, offset=offset, limit=limit)
+
+
+def granted_enterprise_projects(caller: Caller, asked_for: str) -> tuple[str, ...]:
+    """Resolve the enterprise projects a call speaks of.
+
+    Raises:
+        NotGrantedError: one that the caller may not see; it is refused, not skipped.
+    """
+    if asked_for == ALL_GRANTED_ENTERPRISE_PROJECTS:
+        return caller.enterprise_projects
+    if asked_for not in caller.enterprise_projects:
+        raise NotGrantedError(f"enterprise_project_id: {asked_for!r} is not granted to the caller")
+    return (asked_for,)

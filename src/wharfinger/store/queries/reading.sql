@@ -1,0 +1,78 @@
+-- name: scope
+-- The registries a reading covers.
+SELECT g.id, g.verdict
+FROM registry g
+WHERE g.project_id = %(project_id)s
+  AND g.removed_at IS NULL
+  AND g.enterprise_project_id = ANY(%(enterprise_projects)s)
+  AND (%(registry_name)s::text IS NULL OR g.name = %(registry_name)s)
+  AND (%(kinds)s::text[] IS NULL OR g.kind = ANY(%(kinds)s))
+ORDER BY g.id
+
+-- name: as_of
+SELECT coalesce((SELECT f.seq FROM tenant_feed f WHERE f.project_id = %(project_id)s), 0)
+
+-- name: count_by_registry
+-- The live images of the registries in scope, as their repositories count them.
+SELECT coalesce(sum(r.live_images), 0)::bigint
+FROM repository r
+WHERE r.project_id = %(project_id)s AND r.registry_id = ANY(%(registry_ids)s)
+
+-- name: platforms
+-- The children of indexes. A child is a row of the list itself only where it is listed untagged.
+SELECT p.registry_id, p.index_digest, p.digest, p.os, p.architecture, p.variant, p.size,
+       p.image_id
+FROM platform p
+WHERE p.project_id = %(project_id)s
+  AND p.registry_id = ANY(%(registry_ids)s)
+  AND p.index_digest = ANY(%(digests)s)
+ORDER BY p.registry_id, p.index_digest, p.position
+
+-- name: children
+SELECT i.repository_id, i.digest, i.id
+FROM image i
+WHERE i.project_id = %(project_id)s
+  AND i.repository_id = ANY(%(repository_ids)s)
+  AND i.digest = ANY(%(digests)s)
+  AND i.tag IS NULL
+  AND i.retired_at IS NULL
+
+-- name: registries
+-- A reason that names no repository speaks of the registry as a whole: it could not be read.
+WITH known AS (
+    SELECT g.id, g.name, g.kind, g.address, g.verdict,
+           CASE WHEN g.credential_kind = 'basic' THEN g.credential_identity ELSE '' END AS user_name,
+           greatest(g.confirmed_at, g.read_at) AS synced_at,
+           (SELECT coalesce(e ->> 'code', '') FROM jsonb_array_elements(g.verdict_reasons) e
+            WHERE e ->> 'repository' IS NULL LIMIT 1) AS reason_code
+    FROM registry g
+    WHERE g.project_id = %(project_id)s
+      AND g.removed_at IS NULL
+      AND g.enterprise_project_id = ANY(%(enterprise_projects)s)
+      AND (%(registry_name)s::text IS NULL OR g.name = %(registry_name)s)
+      AND (%(kinds)s::text[] IS NULL OR g.kind = ANY(%(kinds)s))
+      AND (%(registry_id)s::text IS NULL OR g.id::text = lower(%(registry_id)s))
+      AND (%(address)s::text IS NULL OR rtrim(%(address)s, '/') IN
+           (rtrim(g.address, '/'), regexp_replace(rtrim(g.address, '/'), '^[a-z]+://', '')))
+), judged AS (
+    SELECT k.*,
+           CASE WHEN k.verdict = 'complete' THEN 'success'
+                WHEN k.reason_code IS NOT NULL THEN 'fail'
+                WHEN k.verdict = 'never' THEN 'accessing'
+                ELSE 'success' END AS status
+    FROM known k
+), matching AS (
+    SELECT * FROM judged j WHERE %(status)s::text IS NULL OR j.status = %(status)s
+), page AS (
+    SELECT m.*,
+           (SELECT coalesce(sum(r.live_images), 0)::bigint FROM repository r
+            WHERE r.project_id = %(project_id)s AND r.registry_id = m.id) AS images
+    FROM matching m ORDER BY m.name, m.id OFFSET %(offset)s LIMIT %(limit)s
+)
+SELECT (SELECT count(*) FROM matching),
+       coalesce((SELECT f.seq FROM tenant_feed f WHERE f.project_id = %(project_id)s), 0),
+       (SELECT coalesce(array_agg(DISTINCT m.verdict), '{}') FROM matching m),
+       p.id::text, p.name, p.kind, p.address, p.user_name, p.status, p.reason_code, p.images,
+       p.synced_at
+FROM (SELECT) one LEFT JOIN page p ON true
+ORDER BY p.name, p.id

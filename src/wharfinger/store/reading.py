@@ -1,0 +1,382 @@
+"""Reads the stored list: pages of images and registries, exact totals, and what they are worth."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+from psycopg import sql
+
+from wharfinger.domain.inventory import (
+    ImageFilter,
+    ImagePage,
+    ListedImage,
+    ListedPlatform,
+    ListedRegistry,
+    RegistryFilter,
+    RegistryPage,
+    RegistryScope,
+    Span,
+)
+from wharfinger.domain.model import Platform, VerdictState
+from wharfinger.store.database import Connection, Database
+from wharfinger.store.named_sql import queries
+
+# The first wall between tenants; row-level security is the second, and holds without it.
+IMAGE_TENANT = sql.SQL("i.project_id = %(project_id)s")
+REPOSITORY_TENANT = sql.SQL("r.project_id = %(project_id)s")
+
+# The times as they are listed, in whole milliseconds, so that filters agree with what is shown.
+_UPDATED_MS = sql.SQL("floor(extract(epoch FROM i.updated_at) * 1000)")
+_SYNCED_MS = sql.SQL(
+    "floor(extract(epoch FROM coalesce(greatest(r.listed_at,"
+    " CASE WHEN r.verdict = 'complete' THEN g.confirmed_at END), r.first_seen_at)) * 1000)"
+)
+
+# One statement reads one snapshot: the event number, the total and the rows belong together. The
+# ids come first, so that a deep offset passes over index entries and not over whole rows.
+_PAGE = sql.SQL("""
+WITH wanted AS MATERIALIZED ({wanted}),
+page AS MATERIALIZED (
+    SELECT i.id FROM image i WHERE {images}
+    ORDER BY i.id {direction} OFFSET %(offset)s LIMIT %(limit)s
+), item AS (
+    SELECT i.id, r.namespace, r.name, i.tag, i.digest, i.image_id, i.size, i.is_index,
+           r.latest_image_id IS NOT DISTINCT FROM i.id AS is_latest,
+           {updated_ms}::bigint AS updated_ms, {synced_ms}::bigint AS synced_ms,
+           r.owner, r.shared_status, g.id::text AS registry_id, g.name AS registry_name,
+           g.kind AS registry_kind, i.repository_id
+    FROM page
+    JOIN image i ON i.id = page.id
+    JOIN repository r ON r.id = i.repository_id
+    JOIN registry g ON g.id = i.registry_id
+    WHERE {image_tenant}
+)
+SELECT coalesce((SELECT f.seq FROM tenant_feed f WHERE f.project_id = %(project_id)s), 0),
+       ({total})::bigint,
+       item.*
+FROM (SELECT) one LEFT JOIN item ON true
+ORDER BY item.id {direction}
+""")
+_NOTHING_WANTED = sql.SQL("SELECT NULL::bigint AS id, NULL::integer AS live_images WHERE false")
+_WANTED = sql.SQL("""
+    SELECT r.id, r.live_images
+    FROM repository r JOIN registry g ON g.id = r.registry_id
+    WHERE {conditions}
+""")
+_TOTAL_BY_REPOSITORY = sql.SQL("""
+    SELECT coalesce(sum(r.live_images), 0) FROM repository r
+    WHERE {tenant} AND r.registry_id = ANY(%(registry_ids)s)
+""")
+_TOTAL_OF_WANTED = sql.SQL("SELECT coalesce(sum(wanted.live_images), 0) FROM wanted")
+_TOTAL_COUNTED = sql.SQL("SELECT count(*) FROM image i WHERE {images}")
+_LATEST = sql.SQL("""
+    i.id IN (SELECT r.latest_image_id FROM repository r
+             WHERE {tenant} AND r.registry_id = ANY(%(registry_ids)s))
+""")
+
+
+class _Scope(msgspec.Struct, frozen=True):
+    registry_ids: list[Any]
+    verdict: VerdictState
+
+
+class Reading:
+    """The stored list, read by one tenant at a time."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._queries = queries("reading")
+
+    async def images(
+        self,
+        project_id: str,
+        wanted: ImageFilter,
+        *,
+        offset: int,
+        limit: int,
+        descending: bool = False,
+    ) -> ImagePage:
+        """Read one page of images, in the order of their ids."""
+        async with self._database.tenant(project_id) as connection:
+            scope = await self._scope(connection, project_id, wanted.scope)
+            values = _image_values(project_id, wanted, scope) | {"offset": offset, "limit": limit}
+            query = _page_query(wanted, descending=descending)
+            rows = await (await connection.execute(query, values)).fetchall()
+            as_of, total = rows[0][:2]
+            found = [row[2:] for row in rows if row[2] is not None]
+            platforms = await self._platforms(connection, project_id, found)
+        return ImagePage(
+            total=total,
+            items=tuple(_listed_image(row, platforms) for row in found),
+            as_of=as_of,
+            verdict=scope.verdict,
+        )
+
+    async def images_after(
+        self, project_id: str, wanted: ImageFilter, *, after_id: int, limit: int
+    ) -> tuple[ListedImage, ...]:
+        """Read the images whose ids follow ``after_id``, in the order of their ids."""
+        async with self._database.tenant(project_id) as connection:
+            scope = await self._scope(connection, project_id, wanted.scope)
+            values = _image_values(project_id, wanted, scope) | {
+                "offset": 0,
+                "limit": limit,
+                "after_id": after_id,
+            }
+            query = _page_query(wanted, descending=False, in_turns=True)
+            rows = await (await connection.execute(query, values)).fetchall()
+            found = [row[2:] for row in rows if row[2] is not None]
+            platforms = await self._platforms(connection, project_id, found)
+        return tuple(_listed_image(row, platforms) for row in found)
+
+    async def worth(self, project_id: str, scope: RegistryScope) -> tuple[int, VerdictState]:
+        """Tell the number of the last event and how much the list of a scope can be believed."""
+        async with self._database.tenant(project_id) as connection:
+            covered = await self._scope(connection, project_id, scope)
+            cursor = await connection.execute(self._queries["as_of"], {"project_id": project_id})
+            (as_of,) = await cursor.fetchone() or (0,)
+        return as_of, covered.verdict
+
+    async def count_images(self, project_id: str, scope: RegistryScope) -> ImagePage:
+        """Count the images of a scope; the answer is a page without rows."""
+        everything = ImageFilter(scope=scope)
+        return await self.images(project_id, everything, offset=0, limit=0)
+
+    async def registries(
+        self, project_id: str, wanted: RegistryFilter, *, offset: int, limit: int
+    ) -> RegistryPage:
+        """Read one page of registries, by name."""
+        values = _scope_values(project_id, wanted.scope) | {
+            "registry_id": wanted.registry_id,
+            "address": wanted.address,
+            "status": wanted.status,
+            "offset": offset,
+            "limit": limit,
+        }
+        async with self._database.tenant(project_id) as connection:
+            cursor = await connection.execute(self._queries["registries"], values)
+            rows = await cursor.fetchall()
+        total, as_of, verdicts = rows[0][:3]
+        return RegistryPage(
+            total=total,
+            items=tuple(_listed_registry(row[3:]) for row in rows if row[3] is not None),
+            as_of=as_of,
+            verdict=_together(verdicts),
+        )
+
+    async def _scope(self, connection: Connection, project_id: str, scope: RegistryScope) -> _Scope:
+        cursor = await connection.execute(self._queries["scope"], _scope_values(project_id, scope))
+        rows = await cursor.fetchall()
+        return _Scope([row[0] for row in rows], _together(row[1] for row in rows))
+
+    async def _platforms(
+        self, connection: Connection, project_id: str, rows: Sequence[Sequence[Any]]
+    ) -> dict[int, tuple[ListedPlatform, ...]]:
+        """Read the children of the indexes among the rows, by the id of the row."""
+        indexes = [_IndexRow(row[0], row[13], row[4], row[16]) for row in rows if row[7]]
+        if not indexes:
+            return {}
+        values = {
+            "project_id": project_id,
+            "registry_ids": list({index.registry_id for index in indexes}),
+            "digests": list({index.digest for index in indexes}),
+        }
+        cursor = await connection.execute(self._queries["platforms"], values)
+        children: dict[tuple[str, str], list[Platform]] = defaultdict(list)
+        for row in await cursor.fetchall():
+            children[str(row[0]), row[1]].append(_platform(row[2:]))
+        listed = await self._listed_children(connection, project_id, indexes, children)
+        return {
+            index.id: tuple(
+                ListedPlatform(id=listed.get((index.repository_id, child.digest)), platform=child)
+                for child in children[index.registry_id, index.digest]
+            )
+            for index in indexes
+        }
+
+    async def _listed_children(
+        self,
+        connection: Connection,
+        project_id: str,
+        indexes: Sequence[_IndexRow],
+        children: dict[tuple[str, str], list[Platform]],
+    ) -> dict[tuple[int, str], int]:
+        values = {
+            "project_id": project_id,
+            "repository_ids": list({index.repository_id for index in indexes}),
+            "digests": list({child.digest for group in children.values() for child in group}),
+        }
+        cursor = await connection.execute(self._queries["children"], values)
+        return {(row[0], row[1]): row[2] for row in await cursor.fetchall()}
+
+
+class _IndexRow(msgspec.Struct, frozen=True):
+    id: int
+    registry_id: str
+    digest: str
+    repository_id: int
+
+
+def _page_query(wanted: ImageFilter, *, descending: bool, in_turns: bool = False) -> sql.Composed:
+    images = _image_conditions(wanted)
+    if in_turns:
+        # Whoever reads the whole list in turns counts it by reading it.
+        images += sql.SQL(" AND i.id > %(after_id)s")
+    return _PAGE.format(
+        wanted=_wanted_repositories(wanted),
+        images=images,
+        direction=sql.SQL("DESC" if descending else "ASC"),
+        updated_ms=_UPDATED_MS,
+        synced_ms=_SYNCED_MS,
+        image_tenant=IMAGE_TENANT,
+        total=sql.SQL("SELECT 0") if in_turns else _total(wanted, images),
+    )
+
+
+def _total(wanted: ImageFilter, images: sql.Composable) -> sql.Composable:
+    if wanted.asks_about_single_images:
+        return _TOTAL_COUNTED.format(images=images)
+    if wanted.asks_about_repositories:
+        return _TOTAL_OF_WANTED
+    return _TOTAL_BY_REPOSITORY.format(tenant=REPOSITORY_TENANT)
+
+
+def _wanted_repositories(wanted: ImageFilter) -> sql.Composable:
+    if not wanted.asks_about_repositories:
+        return _NOTHING_WANTED
+    conditions: list[sql.Composable] = [
+        REPOSITORY_TENANT,
+        sql.SQL("r.registry_id = ANY(%(registry_ids)s)"),
+    ]
+    if wanted.namespace is not None:
+        conditions.append(sql.SQL("r.namespace = %(namespace)s"))
+    if wanted.name_contains is not None:
+        conditions.append(sql.SQL("r.id IN (SELECT search_repositories(%(name_pattern)s))"))
+    conditions += _span_conditions(_SYNCED_MS, "synced", wanted.synced)
+    return _WANTED.format(conditions=sql.SQL(" AND ").join(conditions))
+
+
+def _image_conditions(wanted: ImageFilter) -> sql.Composed:
+    # Held rows are listed until somebody accepts that they are gone. What is no container image
+    # (signatures, SBOMs, charts) is stored but kept out of this list.
+    conditions: list[sql.Composable] = [
+        IMAGE_TENANT,
+        sql.SQL("i.retired_at IS NULL AND i.artifact_type = ''"),
+        sql.SQL("i.registry_id = ANY(%(registry_ids)s)"),
+    ]
+    if wanted.asks_about_repositories:
+        conditions.append(sql.SQL("i.repository_id IN (SELECT wanted.id FROM wanted)"))
+    if wanted.latest_only:
+        conditions.append(_LATEST.format(tenant=REPOSITORY_TENANT))
+    if wanted.tag is not None:
+        conditions.append(sql.SQL("i.tag = %(tag)s"))
+    if wanted.size is not None:
+        conditions.append(sql.SQL("i.size = %(size)s"))
+    if wanted.is_index is not None:
+        conditions.append(sql.SQL("i.is_index = %(is_index)s"))
+    conditions += _span_conditions(_UPDATED_MS, "updated", wanted.updated)
+    return sql.SQL(" AND ").join(conditions)
+
+
+def _span_conditions(time: sql.SQL, name: str, span: Span) -> list[sql.Composable]:
+    ends = (("from", ">=", span.start_ms), ("to", "<=", span.end_ms))
+    return [
+        sql.SQL("{time} {operator} {bound}").format(
+            time=time, operator=_OPERATORS[operator], bound=sql.Placeholder(f"{name}_{end}")
+        )
+        for end, operator, bound in ends
+        if bound is not None
+    ]
+
+
+_OPERATORS = {">=": sql.SQL(">="), "<=": sql.SQL("<=")}
+
+
+def _image_values(project_id: str, wanted: ImageFilter, scope: _Scope) -> dict[str, Any]:
+    return {
+        "project_id": project_id,
+        "registry_ids": scope.registry_ids,
+        "namespace": wanted.namespace,
+        "name_pattern": _pattern(wanted.name_contains or ""),
+        "tag": wanted.tag,
+        "size": wanted.size,
+        "is_index": wanted.is_index,
+        "updated_from": wanted.updated.start_ms,
+        "updated_to": wanted.updated.end_ms,
+        "synced_from": wanted.synced.start_ms,
+        "synced_to": wanted.synced.end_ms,
+    }
+
+
+def _scope_values(project_id: str, scope: RegistryScope) -> dict[str, Any]:
+    return {
+        "project_id": project_id,
+        "enterprise_projects": list(scope.enterprise_projects),
+        "registry_name": scope.registry_name,
+        "kinds": None if scope.kinds is None else list(scope.kinds),
+    }
+
+
+def _pattern(text: str) -> str:
+    """Make the pattern that finds a text anywhere and takes none of it for a wildcard."""
+    escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return f"%{escaped}%"
+
+
+def _together(verdicts: Iterable[str]) -> VerdictState:
+    """Judge several lists as one. Where there is no registry, nothing was ever listed."""
+    distinct = set(verdicts) or {VerdictState.NEVER}
+    return VerdictState(distinct.pop()) if len(distinct) == 1 else VerdictState.PARTIAL
+
+
+def _platform(row: Sequence[Any]) -> Platform:
+    digest, os, architecture, variant, size, image_id = row
+    return Platform(
+        digest=digest,
+        os=os,
+        architecture=architecture,
+        variant=variant,
+        size=size,
+        image_id=image_id,
+    )
+
+
+def _listed_image(
+    row: Sequence[Any], platforms: dict[int, tuple[ListedPlatform, ...]]
+) -> ListedImage:
+    return ListedImage(
+        id=row[0],
+        namespace=row[1],
+        name=row[2],
+        tag=row[3],
+        digest=row[4],
+        image_id=row[5],
+        size=row[6],
+        is_index=row[7],
+        is_latest=row[8],
+        updated_ms=row[9],
+        synced_ms=row[10],
+        owner=row[11],
+        shared_status=row[12],
+        registry_id=row[13],
+        registry_name=row[14],
+        registry_kind=row[15],
+        platforms=platforms.get(row[0], ()),
+    )
+
+
+def _listed_registry(row: Sequence[Any]) -> ListedRegistry:
+    return ListedRegistry(
+        id=row[0],
+        name=row[1],
+        kind=row[2],
+        address=row[3],
+        user_name=row[4],
+        status=row[5],
+        reason_code=row[6],
+        images=row[7],
+        synced_at=row[8],
+    )

@@ -1,0 +1,133 @@
+"""Secrets at rest: sealed with AES-GCM under a key that is kept outside the database."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import os
+import secrets
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from wharfinger.domain.errors import SetupError
+
+_VERSION = b"\x01"
+_KEY_ID_BYTES = 4
+_KEY_BYTES = 32
+_NONCE_BYTES = 12
+
+
+@dataclass(frozen=True, repr=False)
+class _Key:
+    id: bytes
+    cipher: AESGCM
+
+
+class Sealer:
+    """Seals and unseals under the keys of one file.
+
+    The file holds one key a line, ``<id in hex> <key in base64>``; the last line is the newest
+    key, which seals. Older ones still unseal, so a key is replaced by adding a line.
+    A sealed value is: version (1 byte), id of its key (4), nonce (12), ciphertext and tag.
+    """
+
+    def __init__(self, keys: tuple[_Key, ...]) -> None:
+        self._newest = keys[-1]
+        self._keys = {key.id: key for key in keys}
+
+    @classmethod
+    def from_file(cls, path: Path) -> Self:
+        """Read the keys; a file that is missing is made, with one new key and mode 0600.
+
+        Raises:
+            SetupError: the file cannot be read or made, others may read it, or it holds no key.
+        """
+        try:
+            if not path.exists():
+                _create(path)
+            _refuse_an_open_file(path)
+            text = path.read_text("ascii")
+        except (OSError, UnicodeDecodeError) as exc:
+            raise SetupError(f"the secret key file {path} cannot be used: {exc}") from exc
+        return cls(_parse(path, text))
+
+    def seal(self, plaintext: str, *, context: bytes) -> bytes:
+        """Seal a secret. It unseals only in the same ``context``, so rows cannot swap secrets."""
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        prefix = _VERSION + self._newest.id
+        sealed = self._newest.cipher.encrypt(nonce, plaintext.encode(), prefix + context)
+        return prefix + nonce + sealed
+
+    def unseal(self, sealed: bytes, *, context: bytes) -> str:
+        """Give the secret back.
+
+        Raises:
+            SetupError: its key is not in the file, or the value was not sealed in this context.
+        """
+        key_id = sealed[1 : 1 + _KEY_ID_BYTES]
+        key = self._keys.get(key_id)
+        if key is None or sealed[:1] != _VERSION:
+            raise SetupError(f"the secret key file lacks the key {key_id.hex()} of a stored secret")
+        prefix = sealed[: 1 + _KEY_ID_BYTES]
+        nonce, rest = _split(sealed[len(prefix) :])
+        try:
+            return key.cipher.decrypt(nonce, rest, prefix + context).decode()
+        except InvalidTag as exc:
+            raise SetupError("a stored secret was changed or moved; enter it again") from exc
+
+
+def new_key_line() -> str:
+    """One more line for the key file."""
+    key = base64.b64encode(secrets.token_bytes(_KEY_BYTES)).decode()
+    return f"{secrets.token_hex(_KEY_ID_BYTES)} {key}\n"
+
+
+def _split(rest: bytes) -> tuple[bytes, bytes]:
+    return rest[:_NONCE_BYTES], rest[_NONCE_BYTES:]
+
+
+def _create(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Written aside and linked into place: of two processes that start together one makes the
+    # file, and neither ever reads half of it.
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(new_key_line())
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):
+            os.link(aside, path)
+    finally:
+        aside.unlink()
+
+
+def _refuse_an_open_file(path: Path) -> None:
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o077:
+        raise SetupError(f"the secret key file {path} has mode {mode:04o}; run: chmod 600 {path}")
+
+
+def _parse(path: Path, text: str) -> tuple[_Key, ...]:
+    keys = tuple(_parse_line(path, line) for line in text.splitlines() if line.strip())
+    if not keys:
+        raise SetupError(f"the secret key file {path} holds no key")
+    return keys
+
+
+def _parse_line(path: Path, line: str) -> _Key:
+    try:
+        key_id, encoded = line.split()
+        key = _Key(bytes.fromhex(key_id), AESGCM(base64.b64decode(encoded, validate=True)))
+    except (ValueError, binascii.Error) as exc:
+        raise SetupError(f"the secret key file {path} has a line that is no key") from exc
+    if len(key.id) != _KEY_ID_BYTES:
+        raise SetupError(f"the secret key file {path} has a line that is no key")
+    return key

@@ -1,0 +1,220 @@
+"""A real server over a real database, and rows written by SQL."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import threading
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg
+import uvicorn
+
+from wharfinger.domain.errors import NotConfiguredError, NotFoundError
+from wharfinger.domain.model import RunOutcome, RunProgress, RunState, TaskProgress
+from wharfinger.http.app import create_app
+from wharfinger.http.services import Services
+from wharfinger.identity.authentication import Authenticator
+from wharfinger.service.inventory import Inventory
+from wharfinger.store.callers import Callers, NewCredential
+from wharfinger.store.database import Database, DatabaseAddress
+from wharfinger.store.reading import Reading
+from wharfinger.store.sealing import Sealer
+
+AT = dt.datetime(2026, 11, 24, 1, 2, 3, 456789, dt.UTC)
+TASK_ID = "7b0d4a4e-6c0f-4f52-9a38-000000000001"
+
+
+class ScriptedSynchroniser:
+    """Says what the test tells it to; the real one is tested with the engine."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple] = []
+        self.progress: list[TaskProgress] = []
+        self.failure: Exception | None = None
+
+    async def synchronise_kind(self, caller, kind, enterprise_project_id):
+        if self.failure is not None:
+            raise self.failure
+        if kind == "SwrShared":
+            raise NotConfiguredError(
+                f"no SwrShared registry; run: wharfinger registry add --project {caller.project_id}"
+            )
+        self.asked.append((caller.project_id, kind, enterprise_project_id))
+        return TASK_ID
+
+    async def synchronise_registries(self, caller, *, enterprise_project_id, everything, chosen):
+        self.asked.append((caller.project_id, enterprise_project_id, everything, list(chosen)))
+        return TASK_ID
+
+    async def tasks(self, caller, wanted, *, offset, limit):
+        self.asked.append((caller.project_id, wanted, offset, limit))
+        return len(self.progress), self.progress
+
+    async def task_runs(self, caller, task_id, **wanted):
+        if task_id != TASK_ID:
+            raise NotFoundError(f"there is no task {task_id!r}")
+        self.asked.append((caller.project_id, task_id, wanted))
+        runs = [run for task in self.progress for run in task.runs]
+        return len(runs), runs
+
+
+def run_progress(
+    state=RunState.FINISHED, outcome=RunOutcome.COMPLETE, done=0, total=0, **changes
+) -> RunProgress:
+    facts = {
+        "id": str(uuid.uuid4()),
+        "registry_id": str(uuid.uuid4()),
+        "registry_name": "swr",
+        "registry_kind": "SwrPrivate",
+        "full": False,
+        "repositories_failed": 0,
+        "images": 0,
+        "requests": 0,
+        "added": 0,
+        "moved": 0,
+        "retired": 0,
+        "restored": 0,
+        "held": 0,
+        "queued_at": AT,
+        "started_at": AT,
+        "finished_at": AT,
+    }
+    return RunProgress(
+        state=state,
+        outcome=outcome,
+        repositories_done=done,
+        repositories_total=total,
+        **(facts | changes),
+    )
+
+
+@dataclass
+class Tenant:
+    """A project with a credential and a token, and what its rows are written with."""
+
+    id: str
+    credential: NewCredential
+    token: str
+    sql: psycopg.Connection
+    repositories: dict = field(default_factory=dict)
+
+    def registry(self, name="swr", kind="SwrPrivate", **columns) -> str:
+        given = {"verdict": "complete", "confirmed_at": AT, "address": "https://swr.example/root"}
+        return self._insert(
+            "registry", {"project_id": self.id, "name": name, "kind": kind} | given | columns
+        )
+
+    def repository(self, registry, namespace="team", name="app", **columns) -> int:
+        given = {"verdict": "complete", "listed_at": AT - dt.timedelta(hours=1)}
+        return self._insert(
+            "repository",
+            {"project_id": self.id, "registry_id": registry, "namespace": namespace, "name": name}
+            | given
+            | columns,
+        )
+
+    def image(self, registry, repository, tag="v1", latest=False, **columns) -> int:
+        digest = "sha256:" + uuid.uuid5(uuid.NAMESPACE_OID, f"{repository}/{tag}").hex * 2
+        given = {"digest": digest, "image_id": "c" * 64, "size": 1000, "updated_at": AT}
+        image = self._insert(
+            "image",
+            {
+                "project_id": self.id,
+                "registry_id": registry,
+                "repository_id": repository,
+                "tag": tag,
+            }
+            | given
+            | columns,
+        )
+        if columns.get("retired_at") is None and not columns.get("artifact_type"):
+            self.sql.execute(
+                "UPDATE repository SET live_images = live_images + 1,"
+                " latest_image_id = CASE WHEN %s THEN %s ELSE latest_image_id END WHERE id = %s",
+                (latest, image, repository),
+            )
+        return image
+
+    def _insert(self, table, columns):
+        names = ", ".join(columns)
+        marks = ", ".join(["%s"] * len(columns))
+        cursor = self.sql.execute(
+            f"INSERT INTO {table} ({names}) VALUES ({marks}) RETURNING id", tuple(columns.values())
+        )
+        return cursor.fetchone()[0]
+
+
+class House:
+    """The running server."""
+
+    def __init__(self, address: DatabaseAddress, key_file: Path, sql: psycopg.Connection) -> None:
+        self.sql = sql
+        self.synchroniser = ScriptedSynchroniser()
+        self.ready = True
+        self._address = address
+        self._key_file = key_file
+        self._started = threading.Event()
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._work)
+
+    def start(self) -> None:
+        self._thread.start()
+        assert self._started.wait(20)
+        if self._failure is not None:
+            raise self._failure
+
+    def _work(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except BaseException as failure:  # noqa: BLE001 - shown by the thread that waits for us
+            self._failure = failure
+            self._started.set()
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+        self._thread.join(20)
+
+    def run(self, coroutine):
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(20)
+
+    def tenant(self, name="cn-north-4", project_id=None) -> Tenant:
+        return self.run(self._tenant(name, project_id))
+
+    async def _tenant(self, name, project_id) -> Tenant:
+        project = await self.callers.create_project(name, project_id)
+        credential = await self.callers.create_credential(project.id)
+        token = await self.callers.create_token(project.id, dt.timedelta(hours=1))
+        return Tenant(project.id, credential, token, self.sql)
+
+    async def _is_ready(self) -> bool:
+        return self.ready
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.database = Database(self._address, max_connections=4)
+        await self.database.open()
+        self.callers = Callers(self.database, Sealer.from_file(self._key_file))
+        self.reading = Reading(self.database)
+        app = create_app(
+            Services(
+                authenticator=Authenticator(self.callers),
+                inventory=Inventory(self.reading),
+                synchroniser=self.synchroniser,
+                is_ready=self._is_ready,
+            )
+        )
+        config = uvicorn.Config(
+            app, host="127.0.0.1", port=0, log_config=None, h11_max_incomplete_event_size=1 << 18
+        )
+        self._server = uvicorn.Server(config)
+        serving = asyncio.create_task(self._server.serve())
+        while not self._server.started:
+            await asyncio.sleep(0.01)
+        self.port = self._server.servers[0].sockets[0].getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._started.set()
+        await serving
+        await self.database.close()
