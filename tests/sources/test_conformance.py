@@ -3,8 +3,7 @@
 import pkgutil
 
 import pytest
-from scripted_oci import oci_stage
-from stages import swr_stage
+from stages import oci_stage, swr_stage
 
 import wharfinger.sources
 from wharfinger.sources import KINDS

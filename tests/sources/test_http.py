@@ -282,6 +282,7 @@ async def test_compressed_answers_are_read(echo):
         (b"not gzip at all", "gzip", MalformedAnswerError),
         (zlib.compress(b"x"), "br", MalformedAnswerError),
     ],
+    ids=["cut short", "not gzip", "unknown"],
 )
 async def test_h09_a_broken_compression_is_an_error(echo, body, coding, error):
     echo.faults.answer("/", 200, body=body, headers={"Content-Encoding": coding})

@@ -1,11 +1,12 @@
 """Kind Other against everything that registries get wrong."""
 
 import asyncio
+import dataclasses
 import json
 
 import pytest
 from real_registry import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, digest_of
-from scripted_oci import ScriptedRegistry
+from stages import OciRegistry
 
 from wharfinger.domain.errors import (
     ForbiddenError,
@@ -21,7 +22,10 @@ from wharfinger.domain.errors import (
     UnsupportedError,
 )
 from wharfinger.domain.model import RegistryCredential, RegistryRef, RepositoryRef, TagRef
+from wharfinger.domain.ports import Request
 from wharfinger.sources import check_registry
+from wharfinger.sources._addresses import AddressPolicy
+from wharfinger.sources._http import AioTransport
 from wharfinger.sources._oci_login import parse_challenges
 from wharfinger.testing.faults import Answer, json_answer
 from wharfinger.testing.source_suite import inventory_of, opened, path_of, repositories_of, tags_of
@@ -33,13 +37,13 @@ TAGS = "/tags/list"
 
 @pytest.fixture
 async def registry():
-    async with ScriptedRegistry() as registry:
+    async with OciRegistry() as registry:
         yield registry
 
 
 @pytest.fixture
 async def guarded():
-    async with ScriptedRegistry(auth="bearer") as registry:
+    async with OciRegistry(auth="bearer") as registry:
         yield registry
 
 
@@ -55,11 +59,6 @@ def reading(registry, *, credential=None, attempts=1, address=None, **options):
     )
     nobody = RegistryCredential(kind="none")
     return opened(ref, credential or nobody, attempts=attempts)
-
-
-def user_of(registry, password=None):
-    secret = password or registry.password
-    return RegistryCredential(kind="basic", identity=registry.user, secret=secret)
 
 
 def fill(registry, repositories, *, tags=1):
@@ -125,6 +124,55 @@ async def test_h05_a_link_to_another_host_is_refused(registry, link):
         await listed(registry)
 
     assert len(registry.log) == 1
+
+
+@pytest.mark.parametrize(
+    "style",
+    ["relative", "absolute", "bare", "unquoted", "several", "cursor", "query-only", "absent"],
+)
+async def test_h05_every_style_of_link_leads_through_all_pages(registry, style):
+    registry.behaviour.link = style
+    fill(registry, 7, tags=5)
+
+    async with reading(registry, page_size=3) as source:
+        assert await inventory_of(source) == registry.world.images()
+
+
+@pytest.mark.parametrize("style", ["loop", "cycle"])
+async def test_h07_links_that_lead_back_are_a_loop(registry, style):
+    registry.behaviour.link = style
+    fill(registry, 7)
+
+    with pytest.raises(ListLoopError):
+        await listed(registry, page_size=3)
+
+    assert len(registry.log) <= 4
+
+
+@pytest.mark.parametrize(
+    "behaviour", [{"page_cap": 2}, {"refuse_n_above": 100}, {"ignore_n": True}, {"shuffled": True}]
+)
+async def test_h08_a_registry_with_its_own_idea_of_pages_is_read_completely(behaviour):
+    async with OciRegistry(default_page=3, **behaviour) as registry:
+        fill(registry, 7, tags=5)
+
+        for page_size in (1, 4, 1000):
+            async with reading(registry, page_size=page_size) as source:
+                assert await inventory_of(source) == registry.world.images()
+
+
+@pytest.mark.parametrize("accept", ["strict", "schema1"])
+async def test_h16_the_types_are_named_in_a_short_header(accept):
+    async with OciRegistry(accept=accept, accept_limit=256) as registry:
+        registry.world.push("team/app", "v1")
+        registry.world.push("team/app", "v2", platforms=("linux/amd64", "linux/arm64"))
+
+        async with reading(registry) as source:
+            assert await inventory_of(source) == registry.world.images()
+            tags = await tags_of(source, APP)
+            images = [image async for image in source.describe(APP, tags)]
+
+    assert [image.is_index for image in images] == [False, True]
 
 
 async def test_h04_a_link_is_never_rebuilt(registry):
@@ -212,9 +260,12 @@ async def test_h10_no_repositories_may_be_null(registry):
 
 
 async def test_h11_an_unknown_repository_is_missing_not_empty(registry):
+    registry.behaviour.ghosts = {"team/ghost"}
+
     async with reading(registry) as source:
+        (ghost,) = await repositories_of(source)
         with pytest.raises(MissingError):
-            await tags_of(source, APP)
+            await tags_of(source, ghost)
 
 
 @pytest.mark.parametrize(
@@ -447,14 +498,15 @@ async def test_an_artifact_of_its_own_type_says_so_and_has_no_config_read(regist
 
 
 async def test_a_token_is_fetched_once_for_each_scope(guarded):
+    guarded.behaviour.realm_query = "account=x"
     fill(guarded, 3, tags=4)
 
-    async with reading(guarded, credential=user_of(guarded)) as source:
+    async with reading(guarded, credential=guarded.user()) as source:
         assert await inventory_of(source) == guarded.world.images()
 
     scopes = [line.query for line in guarded.requests("/token")]
     assert len(scopes) == len(set(scopes)) == 4
-    assert "account=x&service=scripted&scope=repository:team/app-000:pull" in scopes
+    assert "account=x&service=registry.example&scope=repository:team/app-000:pull" in scopes
     # Only the very first request did not know yet how to ask.
     assert [line.status for line in guarded.requests("/v2/")].count(401) == 1
 
@@ -462,10 +514,10 @@ async def test_a_token_is_fetched_once_for_each_scope(guarded):
 async def test_h13_a_token_that_ends_meanwhile_is_renewed_once_for_all(guarded):
     fill(guarded, 1, tags=20)
 
-    async with reading(guarded, credential=user_of(guarded)) as source:
+    async with reading(guarded, credential=guarded.user()) as source:
         (repository,) = await repositories_of(source)
         await tags_of(source, repository)
-        guarded.tokens.clear()
+        guarded.expire_tokens()
         before = len(guarded.requests("/token"))
         await tags_of(source, repository)
 
@@ -473,10 +525,10 @@ async def test_h13_a_token_that_ends_meanwhile_is_renewed_once_for_all(guarded):
 
 
 async def test_h13_without_a_lifetime_a_token_lives_for_a_minute(guarded):
-    guarded.expires_in = None
+    guarded.behaviour.expires_in = None
     fill(guarded, 1, tags=3)
 
-    async with reading(guarded, credential=user_of(guarded)) as source:
+    async with reading(guarded, credential=guarded.user()) as source:
         await inventory_of(source)
 
     assert len(guarded.requests("/token")) == 2
@@ -485,7 +537,7 @@ async def test_h13_without_a_lifetime_a_token_lives_for_a_minute(guarded):
 async def test_a_wrong_password_is_tried_once_only(guarded):
     fill(guarded, 1)
 
-    async with reading(guarded, credential=user_of(guarded, "wrong-password")) as source:
+    async with reading(guarded, credential=guarded.user("wrong-password")) as source:
         results = await asyncio.gather(
             *(tags_of(source, APP) for _ in range(10)), return_exceptions=True
         )
@@ -496,15 +548,15 @@ async def test_a_wrong_password_is_tried_once_only(guarded):
 
 
 async def test_h32_a_password_is_not_sent_to_another_host_without_tls(guarded):
-    guarded.realm = "http://elsewhere.example/token"
+    guarded.behaviour.realm = "http://elsewhere.example/token"
 
     with pytest.raises(UnexpectedAnswerError, match="without TLS"):
-        await listed(guarded, credential=user_of(guarded))
+        await listed(guarded, credential=guarded.user())
 
 
 @pytest.mark.parametrize("realm", ["http://169.254.169.254/token", "nonsense", "file:///x"])
 async def test_h32_a_realm_is_reached_under_the_same_checks(guarded, realm):
-    guarded.realm = realm
+    guarded.behaviour.realm = realm
 
     with pytest.raises(SourceError):
         await listed(guarded)
@@ -513,34 +565,42 @@ async def test_h32_a_realm_is_reached_under_the_same_checks(guarded, realm):
 
 
 async def test_h13_credentials_do_not_follow_a_redirect_to_another_host(registry):
-    async with ScriptedRegistry(auth="basic") as guarded:
+    async with OciRegistry(auth="basic") as guarded:
         fill(guarded, 1)
         fill(registry, 1)
         target = f"{registry.url}{CATALOG}"
         guarded.faults.answer(CATALOG, 307, headers={"Location": target}, skip=1)
 
-        found = await listed(guarded, credential=user_of(guarded))
+        found = await listed(guarded, credential=guarded.user())
 
     assert found == ["team/app-000"]
     assert [line.headers.get("authorization") for line in registry.log] == [None]
 
 
 async def test_a_challenge_from_where_we_were_redirected_to_gets_no_password(registry):
-    async with ScriptedRegistry(auth="basic") as thief:
+    async with OciRegistry(auth="basic") as thief:
         target = f"{thief.url}{CATALOG}"
         registry.faults.answer(CATALOG, 307, headers={"Location": target})
 
         with pytest.raises(UnauthorisedError):
-            await listed(registry, credential=user_of(thief))
+            await listed(registry, credential=thief.user())
 
     assert [line.headers.get("authorization") for line in thief.log] == [None]
 
 
+async def a_token(registry, scope):
+    transport = AioTransport(AddressPolicy(allow_private=True))
+    url, headers = f"{registry.url}/token?scope={scope}", {"Authorization": registry.basic()}
+    answer = await transport.send(Request(method="GET", url=url, headers=headers))
+    await transport.aclose()
+    return json.loads(answer.body)["token"]
+
+
 async def test_a_given_token_is_sent_as_bearer(guarded):
     fill(guarded, 1)
-    guarded.tokens["given"] = "registry:catalog:*"
+    token = await a_token(guarded, "registry:catalog:*")
 
-    found = await listed(guarded, credential=RegistryCredential(kind="token", secret="given"))
+    found = await listed(guarded, credential=RegistryCredential(kind="token", secret=token))
 
     assert found == ["team/app-000"]
 
@@ -576,21 +636,12 @@ def test_a_name_that_no_registry_could_have_is_refused(name):
 
 
 async def test_a_registry_below_a_path_is_read_there():
-    async with ScriptedRegistry() as registry:
+    async with OciRegistry() as registry:
         fill(registry, 1)
         respond = registry.respond
         registry.respond = lambda asked: respond(
-            Moved(asked) if asked.path.startswith("/docker/") else asked
+            dataclasses.replace(asked, path=asked.path.removeprefix("/docker"))
         )
 
         async with reading(registry, address=f"{registry.url}/docker/") as source:
             assert await inventory_of(source) == registry.world.images()
-
-
-class Moved:
-    """A request without the prefix of its path."""
-
-    def __init__(self, asked):
-        self.path = asked.path.removeprefix("/docker")
-        self.query = asked.query
-        self.headers = asked.headers
