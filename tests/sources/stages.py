@@ -1,9 +1,12 @@
 """The stages on which the kinds are tried."""
 
+import base64
 import contextlib
 
 from wharfinger.domain.model import RegistryCredential
+from wharfinger.testing.faults import Answer
 from wharfinger.testing.model import World
+from wharfinger.testing.oci import OciBehaviour, OciUpstream
 from wharfinger.testing.source_suite import Stage
 from wharfinger.testing.upstream import Upstream
 
@@ -33,4 +36,47 @@ async def swr_stage(*, shared=False, api="v2", credential=None):
             tags=r"/tags\?",
             options={"api": api},
             secrets=(upstream.key.secret_key, "Signature="),
+        )
+
+
+class OciRegistry(OciUpstream):
+    """The bundled registry, with manifests and blobs besides that no world could hold."""
+
+    def __init__(self, **behaviour):
+        super().__init__(behaviour=OciBehaviour(**behaviour))
+        self._extra = {}
+
+    def add(self, raw, digest, media_type):
+        headers = {"Content-Type": media_type, "Docker-Content-Digest": digest}
+        self._extra[digest] = Answer(status=200, body=raw, headers=headers)
+
+    def respond(self, asked):
+        reference = asked.path.rpartition("/")[2]
+        return self._extra.get(reference) or super().respond(asked)
+
+    def basic(self):
+        pair = f"{self.behaviour.username}:{self.behaviour.password}".encode()
+        return f"Basic {base64.b64encode(pair).decode()}"
+
+    def user(self, password=None):
+        return RegistryCredential(
+            kind="basic",
+            identity=self.behaviour.username,
+            secret=password or self.behaviour.password,
+        )
+
+
+@contextlib.asynccontextmanager
+async def oci_stage(**behaviour):
+    async with OciRegistry(**behaviour) as registry:
+        guarded = registry.behaviour.auth != "none"
+        yield Stage(
+            server=registry,
+            credential=registry.user() if guarded else RegistryCredential(kind="none"),
+            push=registry.world.push,
+            expected=registry.world.images,
+            repositories="/v2/_catalog",
+            tags="/tags/list",
+            challenged=1 if guarded else 0,
+            secrets=(registry.behaviour.password, registry.basic().split()[1], "Bearer "),
         )

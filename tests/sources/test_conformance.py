@@ -3,7 +3,7 @@
 import pkgutil
 
 import pytest
-from stages import swr_stage
+from stages import oci_stage, swr_stage
 
 import wharfinger.sources
 from wharfinger.sources import KINDS
@@ -43,6 +43,33 @@ class TestSwrSharedV3(SourceSuite):
     @pytest.fixture
     async def stage(self):
         async with swr_stage(shared=True, api="v3") as stage:
+            yield stage
+
+
+class TestOther(SourceSuite):
+    kind = "Other"
+
+    @pytest.fixture
+    async def stage(self):
+        async with oci_stage() as stage:
+            yield stage
+
+
+class TestOtherBehindBasicAuth(SourceSuite):
+    kind = "Other"
+
+    @pytest.fixture
+    async def stage(self):
+        async with oci_stage(auth="basic") as stage:
+            yield stage
+
+
+class TestOtherBehindTokens(SourceSuite):
+    kind = "Other"
+
+    @pytest.fixture
+    async def stage(self):
+        async with oci_stage(auth="bearer") as stage:
             yield stage
 
 

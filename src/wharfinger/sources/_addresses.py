@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import msgspec
@@ -68,12 +69,16 @@ class AddressPolicy(msgspec.Struct, frozen=True, kw_only=True):
 def literal_address(host: str) -> str | None:
     """Return the IP address a URL's host spells out, or ``None`` if it is a name.
 
-    Decimal, octal and hexadecimal spellings are names here: the resolver turns them into
-    addresses, which are checked like any other answer.
+    The system's resolver also takes ``2130706433``, ``0x7f.1`` and ``0177.0.0.1`` for addresses,
+    and HTTP libraries differ in whether they ask it about them.
     """
     try:
         return str(ipaddress.ip_address(host.partition("%")[0]))
     except ValueError:
+        pass
+    try:
+        return str(IPv4Address(socket.inet_aton(host)))
+    except (OSError, UnicodeEncodeError):
         return None
 
 

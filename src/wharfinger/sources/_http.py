@@ -101,11 +101,11 @@ class AioTransport:
             await self._session.close()
 
     async def _exchange(self, request: Request, url: str, headers: Mapping[str, str]) -> Reply:
-        where = URL(url, encoded=True)
-        if where.host and (address := literal_address(where.host)):
-            self._policy.check(address, host=where.host)
-        self.requests += 1
         try:
+            where = URL(url, encoded=True)
+            if where.host and (address := literal_address(where.host)):
+                self._policy.check(address, host=where.host)
+            self.requests += 1
             async with self._open_session().request(
                 request.method,
                 where,
@@ -120,7 +120,7 @@ class AioTransport:
                     body=body,
                     url=url,
                 )
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as exc:
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, zlib.error) as exc:
             raise _in_our_words(exc, redacted(url)) from exc
 
     def _open_session(self) -> aiohttp.ClientSession:
@@ -166,7 +166,10 @@ class _CheckedResolver(AbstractResolver):
 
 def redacted(url: str) -> str:
     """Return the URL without user, query and fragment, fit for logs and error texts."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "an address that is no URL"
     host = parts.netloc.rpartition("@")[2]
     return f"{parts.scheme}://{host}{parts.path}"
 
@@ -269,6 +272,8 @@ def _in_our_words(exc: Exception, url: str) -> SourceError:
             return UnreachableError(f"{url}: {_connect_failure(exc) if refused else words}")
     if isinstance(exc, aiohttp.ClientResponseError):
         return MalformedAnswerError(f"{url}: the answer is not HTTP")
+    if isinstance(exc, zlib.error):
+        return MalformedAnswerError(f"{url}: the compressed answer is broken")
     return UnexpectedAnswerError(f"{url}: cannot be requested ({type(exc).__name__})")
 
 

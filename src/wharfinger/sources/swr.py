@@ -216,7 +216,7 @@ class _Swr:
     async def aclose(self) -> None:
         """Do nothing: the connections are the transport's."""
 
-    # --- what differs between the kinds -----------------------------------------------------------
+    # --- what differs between the kinds ----------------------------------------------------------
 
     def _repositories_v2(self) -> _Listing[_RepositoryRow]:
         raise NotImplementedError
@@ -236,7 +236,7 @@ class _Swr:
             updated_at=timestamp(row.updated_at),
         )
 
-    # --- reading ----------------------------------------------------------------------------------
+    # --- reading ---------------------------------------------------------------------------------
 
     def _tags(self, repository: RepositoryRef) -> _Listing[_TagRow]:
         # SWR wants a slash in the name as a dollar sign, which its SDK percent-encodes.

@@ -48,7 +48,8 @@ class Stage:
 
     ``push`` stores something new under a tag; ``expected`` is what a complete listing holds;
     ``repositories`` and ``tags`` are regular expressions that find the requests for the two
-    listings in the server's log and faults.
+    listings in the server's log and faults. ``challenged`` is the number of requests that the
+    server refuses before it has told how it wants to be asked.
     """
 
     server: LoopbackServer
@@ -59,6 +60,7 @@ class Stage:
     tags: str
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     secrets: tuple[str, ...] = ()
+    challenged: int = 0
 
     def registry(self, kind: str, *, generation: int = 1, **options: Any) -> RegistryRef:
         """Return the registry at this stage's address."""
@@ -272,7 +274,7 @@ class SourceSuite:
         """What came before it is no complete list."""
         for number in range(7):
             stage.push(f"team/app-{number}", "v1")
-        stage.server.faults.answer(stage.repositories, 500, skip=1)
+        stage.server.faults.answer(stage.repositories, 500, skip=1 + stage.challenged)
 
         async with stage.opened(self.kind, page_size=3) as source:
             pages: list[Page[RepositoryRef]] = []
@@ -352,16 +354,15 @@ class SourceSuite:
             said = " ".join(f"{name}={value}" for name, value in asked.header_pairs)
             return json_answer({"error_code": "X.1", "error_msg": said}, status=403)
 
-        stage.server.faults.instead(stage.repositories, parrot)
+        stage.server.faults.instead(stage.repositories, parrot, skip=stage.challenged)
 
         async with stage.opened(self.kind) as source:
             with pytest.raises(SourceError) as caught:
                 await repositories_of(source)
 
         told = repr(caught.value) + str(caught.value)
-        assert stage.secrets
         assert not [secret for secret in stage.secrets if secret in told]
-        assert stage.credential.secret not in repr(stage.credential)
+        assert "secret=***" in repr(stage.credential)
 
     async def test_describes_every_digest_that_is_asked_for(self, stage: Stage) -> None:
         """Size and identity of what the tags name."""
