@@ -129,6 +129,11 @@ class House:
         self._server.should_exit = True
         self._thread.join(20)
 
+    def forget(self) -> None:
+        """Take back what a test told the server."""
+        self.ready = True
+        self.synchroniser.__init__()
+
     def run(self, coroutine):
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(20)
 

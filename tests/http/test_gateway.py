@@ -65,7 +65,9 @@ def test_without_good_credentials_nothing_is_told(house, tenant, token):
 
 
 def test_an_expired_token_must_be_updated(house, tenant):
-    house.sql.execute("UPDATE token SET expires_at = now() - interval '1 s'")
+    house.sql.execute(
+        "UPDATE token SET expires_at = now() - interval '1 s' WHERE project_id = %s", (tenant.id,)
+    )
 
     status, _, body = call(house, f"/v5/{tenant.id}/image/registries", token=tenant.token)
 
@@ -253,7 +255,9 @@ def test_health_and_version_need_no_credentials(house):
     assert call(house, "/healthz")[0] == 200
 
 
-def test_a_database_that_is_gone_is_a_503_that_says_when_to_return(house, tenant, administrator):
+def test_a_database_that_is_gone_is_a_503_that_says_when_to_return(house_to_break, administrator):
+    house = house_to_break
+    tenant = house.tenant()
     name = house.sql.info.dbname
     house.sql.close()
     administrator.execute(f"DROP DATABASE {name} WITH (FORCE)")

@@ -201,7 +201,7 @@ def test_questions_about_scans_find_only_what_was_scanned(house, tenant, questio
 @pytest.mark.parametrize("route", [IMAGES, SWR, "image/registries", "image/asset/statistics"])
 def test_a_list_says_what_it_is_worth(house, tenant, route):
     tenant.registry(verdict="partial")
-    tenant.sql.execute("UPDATE tenant_feed SET seq = 41")
+    tenant.sql.execute("UPDATE tenant_feed SET seq = 41 WHERE project_id = %s", (tenant.id,))
 
     headers, _ = ask(house, tenant, route, image_type="private_image")
 
