@@ -38,7 +38,9 @@ class Authorise(Protocol):
     ``None`` as the answer means that nothing better can be offered for that challenge.
     """
 
-    async def __call__(self, request: Request, challenge: Reply | None) -> Request | None: ...
+    async def __call__(self, request: Request, challenge: Reply | None) -> Request | None:
+        """Return the request with credentials."""
+        ...
 
 
 class Transport(Protocol):
@@ -50,9 +52,13 @@ class Transport(Protocol):
         TooLargeError: the answer is larger than ``Request.max_bytes``.
     """
 
-    async def send(self, request: Request) -> Reply: ...
+    async def send(self, request: Request) -> Reply:
+        """Exchange one request for one answer."""
+        ...
 
-    async def aclose(self) -> None: ...
+    async def aclose(self) -> None:
+        """Close every connection."""
+        ...
 
 
 class Http(Protocol):
@@ -64,7 +70,9 @@ class Http(Protocol):
 
     async def call(
         self, request: Request, read: Callable[[Reply], T], authorise: Authorise | None = None
-    ) -> T: ...
+    ) -> T:
+        """Send a request, and return what ``read`` makes of its answer."""
+        ...
 
 
 class Source(Protocol):

@@ -6,6 +6,7 @@ from wharfinger.domain.errors import NotGrantedError
 from wharfinger.domain.inventory import (
     ImageFilter,
     ImagePage,
+    ListedImage,
     RegistryFilter,
     RegistryPage,
     RegistryScope,
@@ -32,6 +33,17 @@ class Inventory:
         """List images in the order of their ids, which is the order in which they were seen."""
         return await self._reader.images(
             caller.project_id, wanted, offset=offset, limit=limit, descending=descending
+        )
+
+    async def images_after(
+        self, caller: Caller, wanted: ImageFilter, *, after_id: int, limit: int
+    ) -> tuple[ListedImage, ...]:
+        """List the images whose ids follow ``after_id``: the whole list, however long, in turns.
+
+        Stable under change: an image that stays is never skipped and never comes twice.
+        """
+        return await self._reader.images_after(
+            caller.project_id, wanted, after_id=after_id, limit=limit
         )
 
     async def no_images(self, caller: Caller, scope: RegistryScope) -> ImagePage:

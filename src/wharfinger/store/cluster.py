@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TypedDict
 
 import msgspec
 
@@ -196,6 +197,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
     token: str
     phase: str
+    keeper_pid: int
     socket: str = ""
     message: str = ""
 
@@ -234,8 +236,12 @@ class Layout:
             layout.folder.mkdir(mode=mode, exist_ok=True)
         except OSError as exc:
             raise SetupError(f"cannot make {layout.folder}: {exc.strerror}") from exc
-        if not os.access(layout.folder, os.R_OK | os.W_OK | os.X_OK):
-            raise SetupError(f"{layout.folder} belongs to another user; choose another directory")
+        # Root is refused too: what it left there would lock out the directory's user.
+        if layout.folder.stat().st_uid != os.geteuid():
+            raise SetupError(
+                f"{layout.folder} belongs to another user; run as that user or choose another"
+                " data directory"
+            )
         return layout
 
     def password_file(self, role: str) -> Path:
@@ -279,7 +285,8 @@ def _quoted(value: str) -> str:
 
 def _write(path: Path, content: bytes) -> None:
     beside = path.with_name(f"{path.name}.new")
-    with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+    fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(fd, "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
@@ -369,9 +376,15 @@ def _run(
     )
 
 
-def _as(account: Account | None) -> dict[str, int | list[int]]:
+class _Identity(TypedDict):
+    user: int | None
+    group: int | None
+    extra_groups: list[int] | None
+
+
+def _as(account: Account | None) -> _Identity:
     if account is None or not account.switch:
-        return {}
+        return {"user": None, "group": None, "extra_groups": None}
     return {"user": account.uid, "group": account.gid, "extra_groups": []}
 
 
@@ -470,8 +483,8 @@ class Cluster:
         """
         lock = self._deserted()
         data = self._layout.data
-        (data / "postmaster.pid").unlink(missing_ok=True)
         self._make_socket_folder()
+        self._remove_stale_locks()
         command = [
             str(self._bin / "postgres"),
             "-D",
@@ -487,7 +500,7 @@ class Cluster:
             ),
         ]
         try:
-            return subprocess.Popen(  # type: ignore[call-overload,no-any-return] # noqa: S603 - as _run.
+            return subprocess.Popen(  # noqa: S603 - as _run.
                 command,
                 cwd=data,
                 env=_environment(command),
@@ -529,6 +542,15 @@ class Cluster:
             if lock.acquire(shared=False, timeout_s=10):
                 return lock
         raise SetupError(f"another server is still running on {self._layout.data}")
+
+    def _remove_stale_locks(self) -> None:
+        """Remove the lock files of a server that is gone; only while we hold the server's lock.
+
+        PostgreSQL would take the word of kill(pid, 0) that their owner lives: a zombie's, too.
+        """
+        (self._layout.data / "postmaster.pid").unlink(missing_ok=True)
+        for name in (f".s.PGSQL.{PORT}", f".s.PGSQL.{PORT}.lock"):
+            (Path(self.socket) / name).unlink(missing_ok=True)
 
     def _path_of(self, data: Path, relative: str = "") -> str:
         """A path that the server can use for its data directory, which is its working directory.
@@ -655,7 +677,9 @@ def _copy_binaries(binaries: Binaries, place: Path) -> Path | None:
 
 
 def _copy_trees(base: Path, trees: Sequence[Path], target: Path) -> None:
-    target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    if not target.parent.exists():
+        target.parent.mkdir(parents=True)
+        target.parent.chmod(0o755)  # mkdir's own mode would be cut by the umask.
     half = Path(tempfile.mkdtemp(prefix="half-", dir=target.parent))
     try:
         for tree in trees:

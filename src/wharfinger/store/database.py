@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -71,6 +72,15 @@ class Database:
     async def close(self) -> None:
         """Close every connection."""
         await self._pool.close()
+
+    async def answers(self) -> bool:
+        """Whether the database answers now."""
+        try:
+            async with asyncio.timeout(2), self.system() as connection:
+                await connection.execute("SELECT 1")
+        except (StoreUnavailableError, TimeoutError):
+            return False
+        return True
 
     @contextlib.asynccontextmanager
     async def tenant(self, project_id: str) -> AsyncIterator[Connection]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 import threading
@@ -144,7 +145,8 @@ class Lease:
     def _start_keeper(self) -> None:
         log = self._layout.log
         small = not log.exists() or log.stat().st_size < _LOG_LIMIT
-        with log.open("ab" if small else "wb") as output:
+        flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if small else os.O_TRUNC)
+        with os.fdopen(os.open(log, flags, 0o600), "ab") as output:
             # -P: a module in the caller's working directory must not become the keeper's.
             done = subprocess.run(  # noqa: S603 - our own interpreter and module.
                 [

@@ -13,8 +13,8 @@ import secrets
 import select
 import signal
 import subprocess
-import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -50,7 +50,7 @@ class Keeper:
             self._keep(cluster)
             cluster.remove_socket_folder()
         except WharfingerError as exc:
-            _log.error("%s", exc)  # noqa: TRY400 - the message says it all.
+            _log.error("%s", exc)
             self._publish("failed", message=str(exc))
         except Exception as exc:
             _log.exception("the keeper failed")
@@ -85,6 +85,7 @@ class Keeper:
             early_deaths = early_deaths + 1 if time.monotonic() - began < _SOON_S else 0
             _log.warning("the server died (%s), starting it again", server.returncode)
             self._publish("starting")
+            time.sleep(_POLL_S * early_deaths)
         raise SetupError(f"PostgreSQL does not stay up; see {self._layout.log}")
 
     def _await_ready(self, cluster: Cluster, server: subprocess.Popen[bytes]) -> bool:
@@ -117,12 +118,18 @@ class Keeper:
         # The folder itself may have been removed.
         with contextlib.suppress(FileNotFoundError):
             self._layout.write_state(
-                State(token=self._token, phase=phase, socket=socket, message=message)
+                State(
+                    token=self._token,
+                    phase=phase,
+                    keeper_pid=os.getpid(),
+                    socket=socket,
+                    message=message,
+                )
             )
 
 
 @contextlib.contextmanager
-def _death_of(server: subprocess.Popen[bytes]):  # type: ignore[no-untyped-def]
+def _death_of(server: subprocess.Popen[bytes]) -> Iterator[select.poll]:
     poller = select.poll()
     fd = os.pidfd_open(server.pid)
     poller.register(fd, select.POLLIN)
@@ -175,4 +182,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

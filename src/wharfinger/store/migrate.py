@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
-from typing import Any, LiteralString, cast
+from typing import Any, LiteralString
 
 import psycopg
 from procrastinate.schema import SchemaManager
 from psycopg import errors, sql
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import TupleRow
 
 from wharfinger.domain.errors import SetupError, StoreUnavailableError
@@ -37,7 +38,7 @@ class Migration:
     """One SQL file: its name, which orders it, and its text."""
 
     name: str
-    text: LiteralString
+    text: str
 
     @property
     def sha256(self) -> str:
@@ -80,11 +81,10 @@ def _job_engine_migrations() -> list[Migration]:
 
 def _files(folder: Traversable, *, prefix: str) -> list[Migration]:
     files = sorted((f for f in folder.iterdir() if f.name.endswith(".sql")), key=lambda f: f.name)
-    # The files ship with their packages: their text is as trustworthy as a literal.
     return [
         Migration(
             prefix + file.name.removesuffix(".sql"),
-            cast("LiteralString", file.read_text("utf-8")),
+            file.read_text("utf-8"),
         )
         for file in files
     ]
@@ -115,6 +115,11 @@ def _said(exc: psycopg.Error) -> str:
 
 
 def _connect(dsn: str) -> _Connection:
+    try:
+        conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError:
+        # Not chained: libpq quotes the part that it could not read, which may be the password.
+        raise SetupError("the database's address is not a libpq connection string") from None
     return psycopg.connect(dsn, autocommit=True, connect_timeout=15)
 
 
@@ -211,7 +216,7 @@ def _let_owner_work_as_app(connection: _Connection) -> None:
 
 def _let_app_in(connection: _Connection) -> None:
     database = connection.info.dbname
-    wanted = (
+    wanted: tuple[tuple[str, str, LiteralString, LiteralString], ...] = (
         ("has_database_privilege", database, "CONNECT", "DATABASE"),
         ("has_database_privilege", database, "TEMPORARY", "DATABASE"),
         ("has_schema_privilege", SCHEMA, "USAGE", "SCHEMA"),
@@ -221,8 +226,8 @@ def _let_app_in(connection: _Connection) -> None:
         if not _one(connection, check, APP_ROLE, name, privilege):
             connection.execute(
                 sql.SQL("GRANT {} ON {} {} TO {}").format(
-                    sql.SQL(cast("LiteralString", privilege)),
-                    sql.SQL(cast("LiteralString", kind)),
+                    sql.SQL(privilege),
+                    sql.SQL(kind),
                     sql.Identifier(name),
                     sql.Identifier(APP_ROLE),
                 )
@@ -246,9 +251,8 @@ def _despite_races(step: Callable[[], None]) -> None:
 
 
 def _apply_missing(connection: _Connection) -> list[str]:
-    recorded: dict[str, str] = dict(
-        connection.execute("SELECT name, sha256 FROM schema_migration").fetchall()  # type: ignore[arg-type]
-    )
+    rows = connection.execute("SELECT name, sha256 FROM schema_migration").fetchall()
+    recorded: dict[str, str] = dict(rows)
     engine, ours = _job_engine_migrations(), migrations()
     _refuse_newer_databases(recorded, known=engine + ours)
     _refuse_edited_files(recorded, ours)
@@ -281,7 +285,8 @@ def _refuse_edited_files(recorded: dict[str, str], ours: list[Migration]) -> Non
 
 def _apply(connection: _Connection, step: Migration) -> str:
     with connection.transaction():
-        connection.execute(step.text)
+        # The files ship with their packages: their text is as trustworthy as a literal.
+        connection.execute(step.text.encode())
         _record(connection, step)
     return step.name
 

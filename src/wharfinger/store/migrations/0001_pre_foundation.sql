@@ -75,6 +75,7 @@ CREATE TABLE repository (
     owner text NOT NULL DEFAULT '',
     shared_status text NOT NULL DEFAULT '',
     fingerprint text,
+    suspect_fingerprint text,
     live_images integer NOT NULL DEFAULT 0,
     held_images integer NOT NULL DEFAULT 0,
     latest_image_id bigint,
@@ -112,8 +113,8 @@ CREATE TABLE image (
     retired_at timestamptz,
     first_seen_at timestamptz NOT NULL DEFAULT now()
 );
-CREATE UNIQUE INDEX image_tag_key ON image (repository_id, tag) WHERE tag IS NOT NULL;
-CREATE UNIQUE INDEX image_untagged_key ON image (repository_id, digest) WHERE tag IS NULL;
+-- A tag cannot begin with "@", so untagged artifacts are told apart by their digest.
+CREATE UNIQUE INDEX image_key ON image (repository_id, (coalesce(tag, '@' || digest)));
 CREATE INDEX image_digest_idx ON image (project_id, digest);
 CREATE INDEX image_live_idx ON image (project_id, id) WHERE retired_at IS NULL;
 CREATE INDEX image_registry_live_idx ON image (registry_id, id) WHERE retired_at IS NULL;
@@ -183,8 +184,9 @@ CREATE TABLE run (
     state text NOT NULL DEFAULT 'queued' CHECK (state IN ('queued', 'running', 'finished')),
     outcome text CHECK (outcome IN ('complete', 'held', 'partial', 'failed')),
     is_full boolean NOT NULL DEFAULT false,
+    -- Grows whenever a worker takes up the listing; what an older attempt writes is refused.
     attempt integer NOT NULL DEFAULT 0,
-    generation integer NOT NULL,
+    generation integer NOT NULL DEFAULT 0,
     -- The listing of repositories: 'open', 'complete', or 'failed'.
     listing text NOT NULL DEFAULT 'open' CHECK (listing IN ('open', 'complete', 'failed')),
     listing_pass integer NOT NULL DEFAULT 1,
@@ -192,13 +194,14 @@ CREATE TABLE run (
     live_at_start bigint NOT NULL DEFAULT 0,
     retire_budget bigint NOT NULL DEFAULT 0,
     holds_everything boolean NOT NULL DEFAULT false,
-    reads_everything boolean NOT NULL DEFAULT true,
+    repositories_skipped bigint NOT NULL DEFAULT 0,
     units_total integer NOT NULL DEFAULT 0,
     units_done integer NOT NULL DEFAULT 0,
     repositories_total bigint NOT NULL DEFAULT 0,
     repositories_done bigint NOT NULL DEFAULT 0,
     repositories_failed bigint NOT NULL DEFAULT 0,
     images bigint NOT NULL DEFAULT 0,
+    images_skipped bigint NOT NULL DEFAULT 0,
     requests bigint NOT NULL DEFAULT 0,
     added bigint NOT NULL DEFAULT 0,
     moved bigint NOT NULL DEFAULT 0,
@@ -232,7 +235,8 @@ CREATE TABLE run_page (
     PRIMARY KEY (run_id, listing_pass, page)
 );
 
--- A batch of repositories to read. repositories: [{"id", "namespace", "name", ...}].
+-- A batch of repositories to read, published in one transaction. repositories holds what the
+-- registry's listing said of each: [{"id", "namespace", "name", "fingerprint", "images", ...}].
 CREATE TABLE unit (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     project_id text NOT NULL,
@@ -250,6 +254,8 @@ CREATE TABLE listing (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     project_id text NOT NULL,
     run_id uuid NOT NULL,
+    unit_id bigint NOT NULL,
+    unit_attempt integer NOT NULL,
     repository_id bigint NOT NULL,
     cursor jsonb,
     pages integer NOT NULL DEFAULT 0,

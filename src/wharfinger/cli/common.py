@@ -1,0 +1,181 @@
+"""What every command shares: global options, opening the house, printing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+import structlog
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from wharfinger import __version__
+from wharfinger.domain.errors import NotFoundError, WharfingerError
+from wharfinger.domain.model import Caller
+from wharfinger.settings import Settings, read_settings
+from wharfinger.store.callers import Project
+from wharfinger.wiring import House, database_of, open_house
+
+T = TypeVar("T")
+
+JsonFlag = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document on standard output, nothing else.")
+]
+ProjectOption = Annotated[
+    str, typer.Option("--project", metavar="ID", help="The project (tenant).", show_default=False)
+]
+
+_flags: dict[str, Any] = {}
+
+
+class GlobalOptions:
+    """Options that stand before the command."""
+
+    @staticmethod
+    def from_flags(
+        data_dir: Annotated[
+            str | None,
+            typer.Option(help="Where the embedded database and keys live.", show_default=False),
+        ] = None,
+        database_url: Annotated[
+            str | None,
+            typer.Option(help="A PostgreSQL 17+ of your own instead.", show_default=False),
+        ] = None,
+        log_level: Annotated[
+            str | None, typer.Option(help="debug, info, warning or error.", show_default=False)
+        ] = None,
+        version: Annotated[
+            bool, typer.Option("--version", help="Print the version and exit.")
+        ] = False,
+    ) -> None:
+        """Keep the list of every container image in every registry you own."""
+        if version:
+            print_line(__version__)
+            raise typer.Exit
+        _flags.update(data_dir=data_dir, database_url=database_url, log_level=log_level)
+
+
+def settings_of(**flags: Any) -> Settings:
+    """The settings under the global flags and the command's own; logging is set up by them."""
+    settings = read_settings({**_flags, **flags})
+    set_up_logging(settings)
+    return settings
+
+
+def set_up_logging(settings: Settings) -> None:
+    """Log events with fields to standard error, so that standard output is the answer's alone."""
+    level = logging.getLevelName(settings.log_level.upper())
+    render: Any = (
+        structlog.processors.JSONRenderer()
+        if settings.log_format == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            render,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    # The job engine tells of every job and of every lost connection; we tell it in our words.
+    logging.getLogger("procrastinate").setLevel(logging.CRITICAL)
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
+
+
+def with_house(work: Callable[[House], Awaitable[T]], *, settings: Settings | None = None) -> T:
+    """Open the database and the house, run the work, close everything."""
+    settings = settings or settings_of(log_level=_flags.get("log_level") or "warning")
+    with database_of(settings) as address:
+
+        async def run() -> T:
+            async with open_house(settings, address) as house:
+                return await work(house)
+
+        return asyncio.run(run())
+
+
+async def caller_of(house: House, project_id: str) -> Caller:
+    """The operator, acting for one project.
+
+    Raises:
+        NotFoundError: there is no such project.
+    """
+    project = await find_project(house, project_id)
+    return Caller(project_id=project.id, project_name=project.name, principal="operator")
+
+
+async def find_project(house: House, project_id: str) -> Project:
+    """One project by its id.
+
+    Raises:
+        NotFoundError: there is no such project.
+    """
+    for project in await house.callers.list_projects():
+        if project.id == project_id:
+            return project
+    raise NotFoundError(
+        f"there is no project {project_id!r}; see them with: wharfinger project list"
+    )
+
+
+@contextlib.asynccontextmanager
+async def finishing(task: asyncio.Task[Any]) -> AsyncIterator[None]:
+    """Cancel a background task at the end, and wait until it is gone."""
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def print_line(text: str) -> None:
+    """Write one line of the answer."""
+    sys.stdout.write(text + "\n")
+
+
+def print_json(value: Any) -> None:
+    """Write the answer as one JSON document."""
+    print_line(msgspec.json.format(msgspec.json.encode(value)).decode())
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Write the answer as a table for people."""
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*("" if cell is None else str(cell) for cell in row))
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+def complain(error: WharfingerError, *, json: bool) -> None:
+    """Say what went wrong: on standard error, or as the one JSON document that was asked for."""
+    if json:
+        print_json({"error_code": error.code, "error_msg": str(error)})
+    else:
+        sys.stderr.write(f"wharfinger: {error}\n")
+
+
+def read_secret(what: str) -> str:
+    """One line from standard input; secrets never come from a command line others can see.
+
+    Raises:
+        typer.BadParameter: standard input is empty.
+    """
+    if sys.stdin.isatty():
+        secret = typer.prompt(what, hide_input=True)
+        return str(secret)
+    line = sys.stdin.readline().rstrip("\r\n")
+    if not line:
+        raise typer.BadParameter(f"standard input must hold the {what} on one line")
+    return line

@@ -1,0 +1,162 @@
+"""The list itself."""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+import sys
+from collections.abc import AsyncIterator
+from enum import StrEnum
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from wharfinger.cli.common import ProjectOption, caller_of, print_json, print_table, with_house
+from wharfinger.domain.inventory import ImageFilter, ListedImage, RegistryScope
+from wharfinger.domain.model import Caller
+from wharfinger.wiring import House
+
+CHUNK = 2000
+
+
+class Format(StrEnum):
+    """How the list is written."""
+
+    TABLE = "table"
+    JSON = "json"
+    NDJSON = "ndjson"
+    CSV = "csv"
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One image as the command line shows it. ``size`` is in bytes."""
+
+    id: int
+    registry: str
+    kind: str
+    namespace: str
+    name: str
+    tag: str | None
+    digest: str
+    image_id: str
+    size: int
+    updated_at: dt.datetime
+    confirmed_at: dt.datetime
+    latest: bool
+    multi_arch: bool
+
+
+def images(
+    project: ProjectOption,
+    registry: Annotated[str | None, typer.Option(help="Only this registry, by name.")] = None,
+    kind: Annotated[str | None, typer.Option(help="Only registries of this kind.")] = None,
+    namespace: Annotated[str | None, typer.Option(help="Only this namespace.")] = None,
+    name: Annotated[str | None, typer.Option(help="Only names that contain this.")] = None,
+    tag: Annotated[str | None, typer.Option(help="Only this tag.")] = None,
+    latest: Annotated[
+        bool, typer.Option("--latest", help="Only the newest tag of each repository.")
+    ] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many rows.")] = None,
+    output: Annotated[Format, typer.Option("--format", help="How to write it.")] = Format.TABLE,
+    json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+) -> None:
+    """List images: all of them, or those that match every filter."""
+
+    async def work(house: House) -> None:
+        caller = await caller_of(house, project)
+        wanted = ImageFilter(
+            scope=RegistryScope(
+                enterprise_projects=caller.enterprise_projects,
+                registry_name=registry,
+                kinds=(kind,) if kind else None,
+            ),
+            namespace=namespace,
+            name_contains=name,
+            tag=tag,
+            latest_only=latest,
+        )
+        rows = _rows(house, caller, wanted, limit)
+        await _WRITERS[Format.JSON if json else output](rows)
+
+    with_house(work)
+
+
+async def _rows(
+    house: House, caller: Caller, wanted: ImageFilter, limit: int | None
+) -> AsyncIterator[Row]:
+    left = limit if limit is not None else sys.maxsize
+    after = 0
+    while left:
+        page = await house.inventory.images_after(
+            caller, wanted, after_id=after, limit=min(CHUNK, left)
+        )
+        for item in page:
+            yield _row(item)
+        if len(page) < min(CHUNK, left):
+            return
+        left -= len(page)
+        after = page[-1].id
+
+
+def _row(image: ListedImage) -> Row:
+    return Row(
+        id=image.id,
+        registry=image.registry_name,
+        kind=image.registry_kind,
+        namespace=image.namespace,
+        name=image.name,
+        tag=image.tag,
+        digest=image.digest,
+        image_id=image.image_id,
+        size=image.size,
+        updated_at=_moment(image.updated_ms),
+        confirmed_at=_moment(image.synced_ms),
+        latest=image.is_latest,
+        multi_arch=image.is_index,
+    )
+
+
+def _moment(milliseconds: int) -> dt.datetime:
+    return dt.datetime.fromtimestamp(milliseconds / 1000, dt.UTC)
+
+
+async def _write_table(rows: AsyncIterator[Row]) -> None:
+    shown = [
+        (
+            row.registry,
+            f"{row.namespace}/{row.name}" if row.namespace else row.name,
+            row.tag,
+            row.digest[:19],
+            f"{row.size / 1e6:,.1f} MB",
+            f"{row.updated_at:%Y-%m-%d %H:%M}",
+        )
+        async for row in rows
+    ]
+    print_table(["registry", "repository", "tag", "digest", "size", "updated"], shown)
+
+
+async def _write_json(rows: AsyncIterator[Row]) -> None:
+    print_json([row async for row in rows])
+
+
+async def _write_ndjson(rows: AsyncIterator[Row]) -> None:
+    encoder = msgspec.json.Encoder()
+    async for row in rows:
+        sys.stdout.write(encoder.encode(row).decode() + "\n")
+
+
+async def _write_csv(rows: AsyncIterator[Row]) -> None:
+    writer = csv.writer(sys.stdout)
+    writer.writerow(Row.__struct_fields__)
+    async for row in rows:
+        values: dict[str, Any] = msgspec.to_builtins(row)
+        writer.writerow("" if v is None else v for v in values.values())
+
+
+_WRITERS = {
+    Format.TABLE: _write_table,
+    Format.JSON: _write_json,
+    Format.NDJSON: _write_ndjson,
+    Format.CSV: _write_csv,
+}

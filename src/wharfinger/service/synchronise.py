@@ -1,0 +1,227 @@
+"""Asking for a sync, and seeing how far it has come."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Sequence
+
+from wharfinger.domain.errors import NotConfiguredError, NotFoundError
+from wharfinger.domain.model import (
+    Caller,
+    RunOutcome,
+    RunProgress,
+    RunState,
+    TaskFilter,
+    TaskProgress,
+)
+from wharfinger.service.inventory import granted_enterprise_projects
+from wharfinger.store import registries, runs
+from wharfinger.store.database import Connection, Database
+from wharfinger.sync.engine import Jobs
+
+# How the answer calls the state of one registry in a task (HSS ``sync_status``).
+RUNNING, FINISHED, FAILED = "running", "finished", "failed"
+
+
+class Synchroniser:
+    """Accepts syncs durably: what it has returned from survives any crash."""
+
+    def __init__(self, database: Database, jobs: Jobs) -> None:
+        self._database = database
+        self._jobs = jobs
+
+    async def synchronise_kind(
+        self, caller: Caller, kind: str, enterprise_project_id: str, *, full: bool = False
+    ) -> str:
+        """Synchronise every registry of a kind; returns the task's id.
+
+        Raises:
+            NotConfiguredError: the project has no registry of that kind.
+            NotGrantedError: the enterprise project is not the caller's.
+        """
+        granted = granted_enterprise_projects(caller, enterprise_project_id)
+        async with self._database.tenant(caller.project_id) as tx:
+            found = await registries.select_registries(tx, kind=kind)
+            chosen = [r[0] for r in found if r[3] in granted]
+            if not chosen:
+                raise NotConfiguredError(_how_to_configure(caller, kind))
+            return await self._queue(
+                tx, caller, chosen, {"kind": kind, "eps": enterprise_project_id}, full=full
+            )
+
+    async def synchronise_registries(
+        self,
+        caller: Caller,
+        *,
+        enterprise_project_id: str,
+        everything: bool,
+        chosen: Sequence[tuple[str, str]],
+        full: bool = False,
+    ) -> str:
+        """Synchronise all registries, or those given as (id, kind); returns the task's id.
+
+        Raises:
+            NotConfiguredError: everything was asked for, and there is no registry.
+            NotFoundError: a registry does not exist, or is of another kind.
+            NotGrantedError: the enterprise project is not the caller's.
+        """
+        granted = granted_enterprise_projects(caller, enterprise_project_id)
+        async with self._database.tenant(caller.project_id) as tx:
+            found = await registries.select_registries(tx)
+            known = {r[0]: r[2] for r in found if r[3] in granted}
+            if everything and not known:
+                raise NotConfiguredError(_how_to_configure(caller, "SwrPrivate"))
+            for registry_id, kind in () if everything else chosen:
+                if known.get(_canonical(registry_id)) != kind:
+                    raise NotFoundError(
+                        f"registry_info: there is no {kind} registry with the id {registry_id}"
+                    )
+            wanted = list(known) if everything else [_canonical(r) for r, _ in chosen]
+            return await self._queue(
+                tx,
+                caller,
+                list(dict.fromkeys(wanted)),
+                {"all": everything, "eps": enterprise_project_id},
+                full=full,
+            )
+
+    async def synchronise_names(
+        self, caller: Caller, names: Sequence[str], *, full: bool = False
+    ) -> str:
+        """Synchronise registries by name, all of them where none is named; for operators.
+
+        Raises:
+            NotConfiguredError: there is no registry at all.
+            NotFoundError: a name is unknown.
+        """
+        async with self._database.tenant(caller.project_id) as tx:
+            found = await registries.select_registries(tx, names=names)
+            unknown = set(names) - {r[1] for r in found}
+            if unknown:
+                raise NotFoundError(f"there is no registry named {', '.join(sorted(unknown))}")
+            if not found:
+                raise NotConfiguredError(_how_to_configure(caller, "SwrPrivate"))
+            return await self._queue(
+                tx, caller, [r[0] for r in found], {"names": list(names)}, full=full
+            )
+
+    async def _queue(
+        self,
+        tx: Connection,
+        caller: Caller,
+        chosen: Sequence[str],
+        requested: dict[str, object],
+        *,
+        full: bool,
+    ) -> str:
+        task_id, queued = await runs.queue_task(
+            tx,
+            caller.project_id,
+            chosen,
+            name=f"image-sync-{dt.datetime.now(dt.UTC):%Y%m%d%H%M%S}",
+            requested=requested,
+            requested_by=caller.principal,
+            full=full,
+        )
+        for run in queued:
+            if run.start:
+                await self._jobs.plan(
+                    tx, project_id=caller.project_id, run_id=run.id, registry_id=run.registry_id
+                )
+        return task_id
+
+    async def tasks(
+        self, caller: Caller, wanted: TaskFilter, *, offset: int, limit: int
+    ) -> tuple[int, list[TaskProgress]]:
+        """Tasks, newest first: how many there are, and one page of them."""
+        if wanted.task_id is not None and not _is_uuid(wanted.task_id):
+            return 0, []
+        question = runs.TaskQuestion(
+            task_id=wanted.task_id,
+            name_pattern=_contains(wanted.name_contains),
+            sync_type=wanted.sync_type,
+            created_from=wanted.created_from,
+            created_to=wanted.created_to,
+            unfinished=None if wanted.status is None else wanted.status == "scanning",
+            enterprise_projects=wanted.enterprise_projects,
+        )
+        async with self._database.tenant(caller.project_id) as tx:
+            return await runs.list_tasks(tx, question, offset=offset, limit=limit)
+
+    async def task(self, caller: Caller, task_id: str) -> TaskProgress:
+        """One task.
+
+        Raises:
+            NotFoundError: there is no such task in the caller's project.
+        """
+        if _is_uuid(task_id):
+            question = runs.TaskQuestion(
+                task_id=task_id, enterprise_projects=caller.enterprise_projects
+            )
+            async with self._database.tenant(caller.project_id) as tx:
+                _, tasks = await runs.list_tasks(tx, question, offset=0, limit=1)
+            if tasks:
+                return tasks[0]
+        raise NotFoundError(f"task_id: there is no task {task_id}")
+
+    async def task_runs(
+        self,
+        caller: Caller,
+        task_id: str,
+        *,
+        registry_name: str | None,
+        registry_kinds: Sequence[str] | None,
+        sync_status: str | None,
+        offset: int,
+        limit: int,
+    ) -> tuple[int, list[RunProgress]]:
+        """The registries of a task with their state: how many match, and one page of them.
+
+        Raises:
+            NotFoundError: there is no such task in the caller's project.
+        """
+        task = await self.task(caller, task_id)
+        matching = [
+            run
+            for run in task.runs
+            if (registry_name is None or registry_name.lower() in run.registry_name.lower())
+            and (not registry_kinds or run.registry_kind in registry_kinds)
+            and (sync_status is None or run_status(run) == sync_status)
+        ]
+        return len(matching), matching[offset : offset + limit]
+
+
+def run_status(run: RunProgress) -> str:
+    """A run in HSS's three words. Partial counts as failed: the list is not known complete."""
+    if run.state is not RunState.FINISHED:
+        return RUNNING
+    good = run.outcome in (RunOutcome.COMPLETE, RunOutcome.HELD)
+    return FINISHED if good else FAILED
+
+
+def _how_to_configure(caller: Caller, kind: str) -> str:
+    return (
+        f"the project has no {kind} registry; add one with: wharfinger registry add"
+        f" --project {caller.project_id} --kind {kind} --name NAME --address URL"
+        " --access-key AK --secret-key-stdin"
+    )
+
+
+def _contains(text: str | None) -> str | None:
+    if text is None:
+        return None
+    escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return f"%{escaped}%"
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        uuid.UUID(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _canonical(registry_id: str) -> str:
+    return str(uuid.UUID(registry_id)) if _is_uuid(registry_id) else registry_id

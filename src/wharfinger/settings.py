@@ -1,0 +1,241 @@
+"""The only place that reads the environment. A flag wins over the environment over the default."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wharfinger.domain.errors import SetupError
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """One setting with its value and where that came from."""
+
+    name: str
+    variable: str
+    value: Any
+    origin: str  # "flag", "environment" or "default"
+    help: str
+
+    @property
+    def shown(self) -> str:
+        """The value fit for a screen: no password of a database address."""
+        if self.value is None:
+            return ""
+        if isinstance(self.value, tuple):
+            return ",".join(str(v) for v in self.value)
+        return re.sub(r"(?<=:)[^:@/]+(?=@)|(?<=password=)\S+", "***", str(self.value))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything that can be set, read once at the start of a process."""
+
+    data_dir: Path
+    database_url: str | None
+    database_app_url: str | None
+    pg_bin: str | None
+    secret_key_file: Path
+    allow_networks: tuple[Network, ...]
+    listen: str
+    workers: int
+    host_concurrency: int
+    retry_deadline_s: int
+    log_level: str
+    log_format: str
+    described: tuple[Setting, ...]
+
+
+@dataclass(frozen=True)
+class _Rule:
+    name: str
+    variable: str
+    read: Callable[[str], Any]
+    default: Callable[[dict[str, Any]], Any]
+    help: str
+
+
+def _whole_number(low: int, high: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not re.fullmatch(r"\d+", text) or not low <= int(text) <= high:
+            raise ValueError(f"must be a whole number from {low} to {high}")
+        return int(text)
+
+    return read
+
+
+def _choice(*allowed: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in allowed:
+            raise ValueError(f"must be one of {', '.join(allowed)}")
+        return text
+
+    return read
+
+
+def _networks(text: str) -> tuple[Network, ...]:
+    try:
+        return tuple(ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip())
+    except ValueError as exc:
+        raise ValueError("must be networks like 10.0.0.0/8, separated by commas") from exc
+
+
+def _listen(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise ValueError("must be HOST:PORT")
+    return text
+
+
+def _default_data_dir(environment: Mapping[str, str]) -> Path:
+    if os.geteuid() == 0:
+        return Path("/var/lib/wharfinger")
+    home = environment.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    return Path(home) / "wharfinger"
+
+
+def _rules(environment: Mapping[str, str]) -> tuple[_Rule, ...]:
+    return (
+        _Rule(
+            "data_dir",
+            "WHARFINGER_DATA_DIR",
+            lambda text: Path(text).expanduser().absolute(),
+            lambda _: _default_data_dir(environment),
+            "where the embedded database and the keys live",
+        ),
+        _Rule(
+            "database_url",
+            "WHARFINGER_DATABASE_URL",
+            str,
+            lambda _: None,
+            "a PostgreSQL 17+ of your own, as the role that owns the schema",
+        ),
+        _Rule(
+            "database_app_url",
+            "WHARFINGER_DATABASE_APP_URL",
+            str,
+            lambda _: None,
+            "the same database as the role that works; by default the owner becomes wharfinger_app",
+        ),
+        _Rule(
+            "pg_bin",
+            "WHARFINGER_PG_BIN",
+            str,
+            lambda _: None,
+            "a folder of PostgreSQL programs for the embedded database",
+        ),
+        _Rule(
+            "secret_key_file",
+            "WHARFINGER_SECRET_KEY_FILE",
+            lambda text: Path(text).expanduser().absolute(),
+            lambda known: known["data_dir"] / "secret.key",
+            "the keys that seal secrets at rest",
+        ),
+        _Rule(
+            "allow_networks",
+            "WHARFINGER_ALLOW_NETWORKS",
+            _networks,
+            lambda _: (),
+            "networks that any registry may be in, link-local and metadata addresses included",
+        ),
+        _Rule(
+            "listen",
+            "WHARFINGER_LISTEN",
+            _listen,
+            lambda _: "127.0.0.1:8080",
+            "where serve listens",
+        ),
+        _Rule(
+            "workers",
+            "WHARFINGER_WORKERS",
+            _whole_number(0, 64),
+            lambda _: 1,
+            "worker processes that serve starts",
+        ),
+        _Rule(
+            "host_concurrency",
+            "WHARFINGER_HOST_CONCURRENCY",
+            _whole_number(1, 256),
+            lambda _: 16,
+            "requests at once to one registry host, to begin with and at most",
+        ),
+        _Rule(
+            "retry_deadline_s",
+            "WHARFINGER_RETRY_DEADLINE_S",
+            _whole_number(0, 3600),
+            lambda _: 60,
+            "seconds that a failing request to a registry is tried again for",
+        ),
+        _Rule(
+            "log_level",
+            "WHARFINGER_LOG_LEVEL",
+            _choice("debug", "info", "warning", "error"),
+            lambda _: "info",
+            "how much is logged",
+        ),
+        _Rule(
+            "log_format",
+            "WHARFINGER_LOG_FORMAT",
+            _choice("text", "json"),
+            lambda _: "text",
+            "how it is logged, on standard error",
+        ),
+    )
+
+
+def read_settings(
+    flags: Mapping[str, Any] | None = None, environment: Mapping[str, str] | None = None
+) -> Settings:
+    """Read every setting. ``flags`` holds text as given on the command line, or ``None``.
+
+    Raises:
+        SetupError: a value is malformed; the message names the setting and what is accepted.
+    """
+    environment = os.environ if environment is None else environment
+    known: dict[str, Any] = {}
+    described = []
+    for rule in _rules(environment):
+        given = (flags or {}).get(rule.name)
+        text, origin = given, "flag"
+        if text is None:
+            text, origin = environment.get(rule.variable) or None, "environment"
+        if text is None:
+            value, origin = rule.default(known), "default"
+        else:
+            value = _read(rule, str(text), origin)
+        known[rule.name] = value
+        described.append(
+            Setting(
+                name=rule.name, variable=rule.variable, value=value, origin=origin, help=rule.help
+            )
+        )
+    return Settings(**known, described=tuple(described))
+
+
+def _read(rule: _Rule, text: str, origin: str) -> Any:
+    name = rule.variable if origin == "environment" else "--" + rule.name.replace("_", "-")
+    try:
+        return rule.read(text)
+    except ValueError as exc:
+        raise SetupError(f"{name}: {exc}") from exc
+
+
+def child_environment(settings: Settings) -> dict[str, str]:
+    """The environment for a process of ours that is to read the same settings."""
+    environment = dict(os.environ)
+    for setting in settings.described:
+        if setting.origin == "flag" and setting.value is not None:
+            environment[setting.variable] = (
+                ",".join(map(str, setting.value))
+                if isinstance(setting.value, tuple)
+                else str(setting.value)
+            )
+    return environment

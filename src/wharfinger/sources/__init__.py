@@ -1,0 +1,124 @@
+"""The kinds of registry that can be read, loaded when first asked for."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol, cast
+from urllib.parse import urlsplit
+
+import msgspec
+
+from wharfinger.domain.errors import InvalidParameterError
+from wharfinger.domain.model import RegistryCredential, RegistryRef
+from wharfinger.domain.ports import Http, Source
+
+# A new kind is one file in this package and one line here.
+KINDS: Mapping[str, str] = {
+    "SwrPrivate": "wharfinger.sources.swr:SwrPrivate",
+    "SwrShared": "wharfinger.sources.swr:SwrShared",
+    "Other": "wharfinger.sources.oci:Other",
+}
+
+
+class SourceKind(Protocol):
+    """What the class of a kind must have besides the methods of ``ports.Source``.
+
+    ``Options`` is a frozen dataclass whose fields all have defaults; the ``help`` in a field's
+    metadata says what it is for. ``check`` raises ``InvalidParameterError`` for what no single
+    field can tell.
+    """
+
+    Options: ClassVar[type[Any]]
+    credential_kinds: ClassVar[frozenset[str]]
+
+    def __call__(self, registry: RegistryRef, credential: RegistryCredential, http: Http) -> Source:
+        """Open the source."""
+        ...
+
+    @staticmethod
+    def check(options: Any, credential: RegistryCredential) -> None:
+        """Check what depends on several parameters."""
+
+
+def open_source(registry: RegistryRef, credential: RegistryCredential, http: Http) -> Source:
+    """Return the source of a registry; it makes no request yet.
+
+    Raises:
+        InvalidParameterError: the kind is unknown, or the registry's settings do not fit it.
+    """
+    check_registry(registry.kind, registry.address, registry.options, credential)
+    return _load(registry.kind)(registry, credential, http)
+
+
+def kind_options(kind: str) -> type[Any]:
+    """Return the dataclass of a kind's own options, which command line and API draw."""
+    return _load(kind).Options
+
+
+def check_registry(
+    kind: str, address: str, options: Mapping[str, Any], credential: RegistryCredential
+) -> None:
+    """Check a registry's settings before they are kept.
+
+    Raises:
+        InvalidParameterError: naming the parameter and what would be accepted.
+    """
+    loaded = _load(kind)
+    _check_address(address)
+    if credential.kind not in loaded.credential_kinds:
+        known = ", ".join(sorted(loaded.credential_kinds))
+        raise InvalidParameterError("credential", f"{kind} takes one of: {known}")
+    _check_secret(credential)
+    loaded.check(read_options(loaded.Options, options), credential)
+
+
+def read_options(shape: type[Any], options: Mapping[str, Any]) -> Any:
+    """Return the options as the kind's dataclass.
+
+    Raises:
+        InvalidParameterError: an option is unknown, or out of its range.
+    """
+    known = {field.name for field in dataclasses.fields(shape)}
+    for name in options:
+        if name not in known:
+            raise InvalidParameterError(
+                f"options.{name}", f"is unknown; known are {', '.join(sorted(known))}"
+            )
+    try:
+        return msgspec.convert(dict(options), shape)
+    except msgspec.ValidationError as exc:
+        rule, _, path = str(exc).partition(" - at ")
+        name = path.strip("`$.") or "options"
+        raise InvalidParameterError(f"options.{name}", rule) from exc
+
+
+def _load(kind: str) -> SourceKind:
+    if kind not in KINDS:
+        raise InvalidParameterError("kind", f"must be one of {', '.join(KINDS)}")
+    module, _, name = KINDS[kind].partition(":")
+    return cast("SourceKind", getattr(importlib.import_module(module), name))
+
+
+def _check_address(address: str) -> None:
+    try:
+        parts = urlsplit(address)
+        parts.port  # noqa: B018 - reading it is the check
+    except ValueError as exc:
+        raise InvalidParameterError("address", "must be a URL") from exc
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InvalidParameterError("address", "must be a URL with https:// or http:// and a host")
+    if "@" in parts.netloc:
+        raise InvalidParameterError("address", "must not hold credentials; give them separately")
+    if parts.query or parts.fragment or any(c.isspace() or not c.isprintable() for c in address):
+        raise InvalidParameterError("address", "must have no query, fragment or blanks")
+
+
+def _check_secret(credential: RegistryCredential) -> None:
+    if credential.kind in ("basic", "access_key") and not credential.identity:
+        raise InvalidParameterError("credential", "needs a user name or an access key")
+    if credential.kind != "none" and not credential.secret:
+        raise InvalidParameterError("credential", "needs its secret")
+    if any(char in credential.identity + credential.secret for char in "\r\n\0"):
+        raise InvalidParameterError("credential", "must not hold line breaks")

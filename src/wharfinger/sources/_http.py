@@ -1,0 +1,279 @@
+"""The one HTTP client: checked addresses, capped answers, errors in the domain's own words."""
+
+from __future__ import annotations
+
+import functools
+import socket
+import ssl
+import zlib
+from collections.abc import AsyncIterator, Mapping
+from urllib.parse import urljoin, urlsplit
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+from wharfinger import __version__
+from wharfinger.domain.errors import (
+    InvalidParameterError,
+    MalformedAnswerError,
+    SourceError,
+    TooLargeError,
+    UnexpectedAnswerError,
+    UnreachableError,
+)
+from wharfinger.domain.ports import Reply, Request
+from wharfinger.sources._addresses import AddressPolicy, literal_address
+
+CONNECT_TIMEOUT_S = 10.0
+IDLE_TIMEOUT_S = 60.0
+MAX_REDIRECTS = 5
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+# What identifies us must not travel to whatever host a redirect names.
+_CREDENTIAL_HEADERS = frozenset(
+    {
+        "authorization",
+        "proxy-authorization",
+        "cookie",
+        "host",
+        "x-auth-token",
+        "x-security-token",
+        "x-sdk-date",
+        "x-project-id",
+    }
+)
+
+
+class AioTransport:
+    """``ports.Transport`` on aiohttp; one session, and so one pool of connections, each.
+
+    Args:
+        policy: the addresses that may be reached, checked after name resolution.
+        ca_pem: certificates to trust besides the system's.
+        resolver: how names become addresses; the system's own by default.
+
+    Raises:
+        InvalidParameterError: ``ca_pem`` holds no certificate.
+    """
+
+    def __init__(
+        self,
+        policy: AddressPolicy,
+        *,
+        ca_pem: str | None = None,
+        connect_timeout_s: float = CONNECT_TIMEOUT_S,
+        idle_timeout_s: float = IDLE_TIMEOUT_S,
+        resolver: AbstractResolver | None = None,
+    ) -> None:
+        self.requests = 0
+        self._policy = policy
+        self._tls = _tls_context(ca_pem)
+        self._resolver = resolver
+        self._timeout = aiohttp.ClientTimeout(
+            total=None,
+            connect=connect_timeout_s,
+            sock_connect=connect_timeout_s,
+            sock_read=idle_timeout_s,
+        )
+        self._session: aiohttp.ClientSession | None = None
+
+    async def send(self, request: Request) -> Reply:
+        """Exchange one request for one answer; see ``ports.Transport``.
+
+        A GET or HEAD that is redirected within its scheme is followed up to five times, every hop
+        under the same address check, and without credentials once the host is another.
+        """
+        url, headers = request.url, dict(request.headers)
+        for _ in range(MAX_REDIRECTS + 1):
+            reply = await self._exchange(request, url, headers)
+            target = reply.headers.get("location")
+            if reply.status not in _REDIRECTS or request.method not in ("GET", "HEAD"):
+                return reply
+            if not target:
+                return reply
+            url, headers = _redirected(url, target, headers)
+        raise UnexpectedAnswerError(f"{redacted(request.url)}: more than {MAX_REDIRECTS} redirects")
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def _exchange(self, request: Request, url: str, headers: Mapping[str, str]) -> Reply:
+        where = URL(url, encoded=True)
+        if where.host and (address := literal_address(where.host)):
+            self._policy.check(address, host=where.host)
+        self.requests += 1
+        try:
+            async with self._open_session().request(
+                request.method,
+                where,
+                headers=headers,
+                data=request.body or None,
+                allow_redirects=False,
+            ) as response:
+                body = await _read_body(response, request.max_bytes, url)
+                return Reply(
+                    status=response.status,
+                    headers=_joined_headers(response),
+                    body=body,
+                    url=url,
+                )
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as exc:
+            raise _in_our_words(exc, redacted(url)) from exc
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        # The session belongs to the running loop, which a constructor need not have.
+        if self._session is None:
+            resolver = self._resolver or aiohttp.ThreadedResolver()
+            connector = aiohttp.TCPConnector(
+                # The budget of the host limits concurrency, not the pool.
+                limit=0,
+                ssl=self._tls,
+                resolver=_CheckedResolver(resolver, self._policy),
+            )
+            self._session = aiohttp.ClientSession(
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=self._timeout,
+                headers={"User-Agent": f"wharfinger/{__version__}", "Accept-Encoding": "gzip"},
+                auto_decompress=False,
+                trust_env=False,
+            )
+        return self._session
+
+
+class _CheckedResolver(AbstractResolver):
+    """Resolves names to the addresses that may be reached, so that only those are connected to."""
+
+    def __init__(self, resolver: AbstractResolver, policy: AddressPolicy) -> None:
+        self._resolver = resolver
+        self._policy = policy
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        found = await self._resolver.resolve(host, port, family)
+        # One forbidden address among several is a sign of rebinding: the whole name is refused.
+        for one in found:
+            self._policy.check(one["host"], host=host)
+        return found
+
+    async def close(self) -> None:
+        await self._resolver.close()
+
+
+def redacted(url: str) -> str:
+    """Return the URL without user, query and fragment, fit for logs and error texts."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}{parts.path}"
+
+
+async def _read_body(response: aiohttp.ClientResponse, max_bytes: int, url: str) -> bytes:
+    if response.method == "HEAD":
+        return b""
+    if (response.content_length or 0) > max_bytes:
+        raise _too_large(url, max_bytes)
+    chunks, size = [], 0
+    async for chunk in _decoded(response, max_bytes + 1, url):
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > max_bytes:
+            raise _too_large(url, max_bytes)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+async def _decoded(response: aiohttp.ClientResponse, most: int, url: str) -> AsyncIterator[bytes]:
+    """Yield the body, decompressed in pieces of at most ``most`` bytes."""
+    coding = response.headers.get("Content-Encoding", "identity").strip().lower()
+    if coding in ("identity", ""):
+        async for chunk in response.content.iter_any():
+            yield chunk
+        return
+    if coding not in ("gzip", "x-gzip"):
+        raise MalformedAnswerError(f"{redacted(url)}: unknown Content-Encoding {coding!r}")
+    inflate = zlib.decompressobj(wbits=31)
+    async for received in response.content.iter_any():
+        pending = received
+        while pending:
+            if inflate.eof:  # A gzip stream may have several members.
+                inflate = zlib.decompressobj(wbits=31)
+            yield inflate.decompress(pending, most)
+            pending = inflate.unconsumed_tail or inflate.unused_data
+    if not inflate.eof:
+        raise UnreachableError(f"{redacted(url)}: answer cut short")
+
+
+def _joined_headers(response: aiohttp.ClientResponse) -> dict[str, str]:
+    joined: dict[str, str] = {}
+    for name, value in response.headers.items():
+        key = name.lower()
+        joined[key] = f"{joined[key]}, {value}" if key in joined else value
+    return joined
+
+
+def _redirected(url: str, location: str, headers: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+    target = urljoin(url, location)
+    before, after = urlsplit(url), urlsplit(target)
+    if before.scheme != after.scheme or "@" in after.netloc:
+        raise UnexpectedAnswerError(
+            f"{redacted(url)} redirects to {redacted(target)}; "
+            "if that is where the registry lives, make it the registry's address"
+        )
+    if before.netloc == after.netloc:
+        return target, dict(headers)
+    kept = {k: v for k, v in headers.items() if k.lower() not in _CREDENTIAL_HEADERS}
+    return target, kept
+
+
+def _too_large(url: str, max_bytes: int) -> TooLargeError:
+    return TooLargeError(f"{redacted(url)}: the answer is larger than {max_bytes} bytes")
+
+
+def _tls_context(ca_pem: str | None) -> ssl.SSLContext:
+    if not ca_pem:
+        return _system_tls_context()
+    context = ssl.create_default_context()
+    # Company CAs often lack the extensions the strict check of Python 3.13 asks for.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    try:
+        context.load_verify_locations(cadata=ca_pem)
+    except (ssl.SSLError, ValueError) as exc:
+        raise InvalidParameterError("ca_pem", "must be certificates in PEM format") from exc
+    return context
+
+
+@functools.cache
+def _system_tls_context() -> ssl.SSLContext:
+    return ssl.create_default_context()
+
+
+# What aiohttp raises, the narrower first, and how a person is told.
+_WORDS: tuple[tuple[type[Exception], str], ...] = (
+    (aiohttp.ClientConnectorDNSError, "no such name"),
+    (aiohttp.ClientConnectorCertificateError, "TLS: certificate not trusted"),
+    (aiohttp.ClientSSLError, "TLS: handshake failed"),
+    (TimeoutError, "timed out"),
+    (aiohttp.ClientPayloadError, "answer cut short"),
+    (aiohttp.ServerDisconnectedError, "connection closed without an answer"),
+    (OSError, "connection broken"),
+)
+
+
+def _in_our_words(exc: Exception, url: str) -> SourceError:
+    for kind, words in _WORDS:
+        if isinstance(exc, kind):
+            refused = type(exc) is aiohttp.ClientConnectorError
+            return UnreachableError(f"{url}: {_connect_failure(exc) if refused else words}")
+    if isinstance(exc, aiohttp.ClientResponseError):
+        return MalformedAnswerError(f"{url}: the answer is not HTTP")
+    return UnexpectedAnswerError(f"{url}: cannot be requested ({type(exc).__name__})")
+
+
+def _connect_failure(exc: Exception) -> str:
+    error = getattr(exc, "os_error", exc)
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused"
+    return f"cannot connect ({getattr(error, 'strerror', None) or type(error).__name__})"

@@ -1,0 +1,349 @@
+"""Publishing a batch of finished repositories: all of it becomes visible at once, or none."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from psycopg.types.json import Jsonb
+
+from wharfinger.domain.errors import FencedError
+from wharfinger.domain.model import Image, Reason, TagRef
+from wharfinger.store.database import Connection
+from wharfinger.store.named_sql import queries
+
+_SQL = queries("writing")
+
+# A repository that came up empty is believed when a second complete listing says so this much
+# later.
+SECOND_LOOK_S = 60.0
+
+_INCOMING_TYPES = ["int8", *["text"] * 5, "bool", "int8", "timestamptz", "timestamptz"]
+_PLATFORM_TYPES = ["text", "int2", *["text"] * 4, "int8", "text"]
+
+
+class WantedRepository(msgspec.Struct, frozen=True, kw_only=True):
+    """A repository that a unit is to read, with what the registry's listing said of it."""
+
+    id: int
+    namespace: str
+    name: str
+    fingerprint: str | None = None
+    images: int | None = None
+    # The fingerprint is the one stored at the last complete read: the tags should be, too.
+    stood: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadRepository:
+    """A repository whose tags were listed completely.
+
+    ``listing`` names the staged rows where the listing took more than one page; ``tags`` holds
+    them otherwise.
+    """
+
+    wanted: WantedRepository
+    tags: Sequence[TagRef] = ()
+    listing: int | None = None
+    rows: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailedRepository:
+    """A repository that could not be read; its rows stay as they are."""
+
+    wanted: WantedRepository
+    reason: Reason
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitResult:
+    """Everything a unit found out, to be published in one transaction."""
+
+    unit: int
+    attempt: int
+    began: dt.datetime
+    read: Sequence[ReadRepository] = ()
+    failed: Sequence[FailedRepository] = ()
+    requests: int = 0
+
+
+@dataclass(kw_only=True)
+class Tally:
+    """What one transaction adds to its run's counters."""
+
+    units_done: int = 0
+    repositories_done: int = 0
+    repositories_failed: int = 0
+    images: int = 0
+    requests: int = 0
+    added: int = 0
+    moved: int = 0
+    retired: int = 0
+    restored: int = 0
+    held: int = 0
+    reasons: list[Any] = field(default_factory=list)
+
+    def parameters(self) -> dict[str, Any]:
+        """The counters as parameters of ``count_into_run``."""
+        return {**self.__dict__, "reasons": Jsonb(self.reasons)}
+
+
+async def publish_unit(tx: Connection, project_id: str, result: UnitResult) -> tuple[str, bool]:
+    """Publish what a unit read and mark it done.
+
+    Returns the run's id and whether the run has nothing left but its end.
+
+    Raises:
+        FencedError: another attempt has taken the unit over, or it is done already.
+    """
+    run_id, registry_id = await _fence(tx, result)
+    scope = {"project": project_id, "registry": registry_id, "run": run_id}
+    tally = Tally(units_done=1, requests=result.requests)
+    await prepare_workspace(tx)
+    await _publish_read(tx, scope, result, tally)
+    await _mark_failed(tx, result.failed, tally)
+    await tx.execute(_SQL["finish_unit"], {"unit": result.unit})
+    return run_id, await conclude(tx, scope, tally)
+
+
+async def unknown_digests(
+    tx: Connection, project_id: str, registry_id: str, digests: Sequence[str]
+) -> list[str]:
+    """Those of the digests that the store cannot describe yet."""
+    cursor = await tx.execute(
+        _SQL["unknown_digests"],
+        {"project": project_id, "registry": registry_id, "digests": list(digests)},
+    )
+    return [row[0] for row in await cursor.fetchall()]
+
+
+async def prepare_workspace(tx: Connection) -> None:
+    """Make the connection's temporary tables, once per connection."""
+    cursor = await tx.execute("SELECT to_regclass('pg_temp.absent') IS NULL")
+    row = await cursor.fetchone()
+    if row is not None and row[0]:
+        await tx.execute(_SQL["workspace"])
+
+
+async def _fence(tx: Connection, result: UnitResult) -> tuple[str, str]:
+    cursor = await tx.execute(_SQL["fence_unit"], {"unit": result.unit, "attempt": result.attempt})
+    row = await cursor.fetchone()
+    if row is None:
+        raise FencedError(f"unit {result.unit}, attempt {result.attempt}")
+    return str(row[0]), str(row[1])
+
+
+async def _publish_read(
+    tx: Connection, scope: Mapping[str, Any], result: UnitResult, tally: Tally
+) -> None:
+    if not result.read:
+        return
+    ids = [repository.wanted.id for repository in result.read]
+    cursor = await tx.execute(_SQL["lock_repositories"], {"repositories": ids})
+    stored = {row[0]: row for row in await cursor.fetchall()}
+    parameters = {**scope, "repositories": ids}
+    await _load(tx, parameters, result)
+    await tx.execute(_SQL["merge"], parameters)
+    empty = await _retire_or_hold(tx, parameters, result.read, stored, tally)
+    await tx.execute(
+        _SQL["settle_repositories"],
+        {
+            **parameters,
+            "fingerprints": [r.wanted.fingerprint for r in result.read],
+            "came_up_empty": empty,
+            "stood": [r.wanted.id for r in result.read if r.wanted.stood],
+            "began": result.began,
+        },
+    )
+    tally.repositories_done += len(result.read)
+    tally.images += sum(r.rows for r in result.read)
+
+
+async def _load(tx: Connection, parameters: Mapping[str, Any], result: UnitResult) -> None:
+    await copy_incoming(tx, _incoming_rows(result.read))
+    listings = [r.listing for r in result.read if r.listing is not None]
+    if listings:
+        await tx.execute(_SQL["take_staged"], {"listings": listings})
+    if listings or any(t.image is None for r in result.read for t in r.tags):
+        await tx.execute(_SQL["fill_known"], parameters)
+    await add_platforms(tx, parameters, _indexes(result))
+    # The planner knows nothing of a fresh temporary table, and a wrong guess costs seconds.
+    await tx.execute("ANALYZE incoming")
+
+
+async def copy_incoming(tx: Connection, rows: Iterable[Sequence[Any]]) -> None:
+    """Copy rows of ``incoming_row`` into the connection's temporary table."""
+    await _copy(tx, "copy_incoming", _INCOMING_TYPES, rows)
+
+
+async def add_platforms(
+    tx: Connection, parameters: Mapping[str, Any], indexes: Sequence[Image]
+) -> None:
+    """Store the children of indexes that the store does not know yet."""
+    if not indexes:
+        return
+    rows = [row for image in indexes for row in _platform_rows(image)]
+    await _copy(tx, "copy_incoming_platform", _PLATFORM_TYPES, rows)
+    await tx.execute(_SQL["add_platforms"], parameters)
+
+
+async def _copy(
+    tx: Connection, query: str, types: list[str], rows: Iterable[Sequence[Any]]
+) -> None:
+    async with tx.cursor() as cursor, cursor.copy(_SQL[query]) as copy:
+        copy.set_types(types)
+        for row in rows:
+            await copy.write_row(row)
+
+
+def _incoming_rows(read: Sequence[ReadRepository]) -> Iterable[Sequence[Any]]:
+    for repository in read:
+        # The last one wins where a listing names a tag twice.
+        for tag in {t.tag or "@" + t.digest: t for t in repository.tags}.values():
+            yield incoming_row(repository.wanted.id, tag)
+
+
+def incoming_row(repository_id: int, tag: TagRef) -> Sequence[Any]:
+    """One row of ``incoming``; the image's columns are empty where the store knows the digest."""
+    image = tag.image
+    if image is None:
+        return (repository_id, tag.tag, tag.digest, *[None] * 6, tag.updated_at)
+    return (
+        repository_id,
+        tag.tag,
+        tag.digest,
+        image.image_id,
+        image.media_type,
+        image.artifact_type,
+        image.is_index,
+        image.size,
+        image.created_at,
+        tag.updated_at,
+    )
+
+
+def _indexes(result: UnitResult) -> list[Image]:
+    return [
+        tag.image
+        for repository in result.read
+        for tag in repository.tags
+        if tag.image is not None and tag.image.platforms
+    ]
+
+
+def _platform_rows(image: Image) -> Iterable[Sequence[Any]]:
+    for position, child in enumerate(image.platforms):
+        yield (
+            image.digest,
+            position,
+            child.digest,
+            child.os,
+            child.architecture,
+            child.variant,
+            child.size,
+            child.image_id,
+        )
+
+
+async def _retire_or_hold(
+    tx: Connection,
+    parameters: Mapping[str, Any],
+    read: Sequence[ReadRepository],
+    stored: Mapping[int, Sequence[Any]],
+    tally: Tally,
+) -> list[int]:
+    """Retire what the listings lack, within the budget. Returns the repositories found empty."""
+    await tx.execute(_SQL["find_absent"], parameters)
+    cursor = await tx.execute(_SQL["count_absent"])
+    absent = {row[0]: row[1] for row in await cursor.fetchall()}
+    empty = [r.wanted.id for r in read if r.rows == 0 and stored[r.wanted.id][1] > 0]
+    if not absent:
+        return empty
+    doubtful = {r.wanted.id for r in read if r.wanted.id in empty and not _agreed(r, stored)}
+    sure = sum(count for repository, count in absent.items() if repository not in doubtful)
+    run = {**parameters, "repositories": [r for r in absent if r in doubtful]}
+    await _hold(tx, run, tally)
+    certain = [r for r in absent if r not in doubtful]
+    await retire_within_budget(tx, {**parameters, "repositories": certain}, sure, tally)
+    return empty
+
+
+def _agreed(repository: ReadRepository, stored: Mapping[int, Sequence[Any]]) -> bool:
+    """Whether a second signal says that a repository which came up empty is empty."""
+    if repository.wanted.images == 0:
+        return True
+    seen = stored[repository.wanted.id][3]
+    return seen is not None and (dt.datetime.now(dt.UTC) - seen).total_seconds() >= SECOND_LOOK_S
+
+
+async def retire_within_budget(
+    tx: Connection, parameters: Mapping[str, Any], count: int, tally: Tally
+) -> None:
+    """Retire the rows of ``absent`` in these repositories, or hold them all.
+
+    The run's row is locked first, so that concurrent batches share one budget.
+    """
+    if not count:
+        return
+    cursor = await tx.execute(_SQL["lock_run"], parameters)
+    row = await cursor.fetchone()
+    retired, budget, holds_everything = row if row is not None else (0, 0, True)
+    if holds_everything or retired + count > budget:
+        await _hold(tx, parameters, tally)
+    else:
+        await tx.execute(_SQL["retire"], parameters)
+
+
+async def _hold(tx: Connection, parameters: Mapping[str, Any], tally: Tally) -> None:
+    repositories = parameters["repositories"]
+    if not repositories:
+        return
+    await tx.execute(_SQL["hold"], parameters)
+    cursor = await tx.execute(
+        "SELECT count(*) FROM absent WHERE repository_id = ANY(%s)", (repositories,)
+    )
+    row = await cursor.fetchone()
+    tally.held += row[0] if row else 0
+
+
+async def _mark_failed(tx: Connection, failed: Sequence[FailedRepository], tally: Tally) -> None:
+    if not failed:
+        return
+    reasons = [msgspec.to_builtins(f.reason) for f in failed]
+    await tx.execute(
+        _SQL["mark_failed"],
+        {
+            "repositories": [f.wanted.id for f in failed],
+            "reasons": [Jsonb(reason) for reason in reasons],
+        },
+    )
+    tally.repositories_failed += len(failed)
+    tally.reasons.extend(reasons)
+
+
+async def conclude(tx: Connection, scope: Mapping[str, Any], tally: Tally) -> bool:
+    """The last steps of a publishing transaction: count, number, tell.
+
+    The run's row comes before the feed's, always, so that two batches cannot wait for each other.
+    Returns whether the run has nothing left but its end.
+    """
+    cursor = await tx.execute(_SQL["count_changes"])
+    changes: dict[str, int] = dict(await cursor.fetchall())
+    tally.added += changes.get("added", 0)
+    tally.moved += changes.get("moved", 0)
+    tally.retired += changes.get("retired", 0)
+    tally.restored += changes.get("restored", 0)
+    cursor = await tx.execute(_SQL["count_into_run"], {**scope, **tally.parameters()})
+    row = await cursor.fetchone()
+    events = sum(count for kind, count in changes.items() if kind != "touched")
+    if events:
+        cursor = await tx.execute(_SQL["take_numbers"], {**scope, "count": events})
+        last = await cursor.fetchone()
+        if last is None:
+            raise LookupError(f"project {scope['project']} has no feed")
+        await tx.execute(_SQL["write_events"], {**scope, "base": last[0] - events})
+    return bool(row and row[0])

@@ -1,0 +1,1 @@
+"""Bring the stored list level with one registry; the only place that decides what is retired."""

@@ -1,0 +1,250 @@
+"""The jobs of a sync on procrastinate: enqueued in our transactions, fenced, reaped, retried."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import procrastinate
+import structlog
+from procrastinate import exceptions as job_errors
+from procrastinate.connector import BaseConnector
+
+from wharfinger.domain.errors import FencedError, NotFoundError, StoreUnavailableError
+from wharfinger.store import runs
+from wharfinger.store.database import Connection, Database
+from wharfinger.sync.engine import Engine
+
+log = structlog.get_logger()
+
+QUEUE = "sync"
+PLAN, READ, FINISH = "wharfinger.plan", "wharfinger.read", "wharfinger.finish"
+
+# A worker that has not been heard of for STALLED_S is dead; with the reaper's own pace this gives a
+# killed worker's jobs back within about 12 s.
+HEARTBEAT_S = 2.0
+STALLED_S = 8.0
+REAP_EVERY_S = 2.0
+CARETAKER_EVERY_S = 10.0
+
+# A job that fails for a reason of our own is tried this often before its work is given up.
+MOST_ATTEMPTS = 5
+
+Priority = {FINISH: 2, READ: 1, PLAN: 0}
+
+
+class SyncQueue:
+    """Enqueues jobs. It implements ``engine.Jobs``."""
+
+    def __init__(self, connector: BaseConnector) -> None:
+        self.app = procrastinate.App(connector=connector)
+
+    async def plan(self, tx: Connection, *, project_id: str, run_id: str, registry_id: str) -> None:
+        """Enqueue the listing of a registry. The lock holds through a crash of the worker."""
+        await self._defer(
+            tx,
+            PLAN,
+            [{"project_id": project_id, "run_id": run_id, "registry_id": registry_id}],
+            lock=f"registry:{registry_id}",
+        )
+
+    async def read(
+        self, tx: Connection, *, project_id: str, run_id: str, units: Sequence[int]
+    ) -> None:
+        """Enqueue the reading of units."""
+        jobs = [{"project_id": project_id, "run_id": run_id, "unit_id": unit} for unit in units]
+        await self._defer(tx, READ, jobs)
+
+    async def finish(
+        self, tx: Connection, *, project_id: str, run_id: str, registry_id: str
+    ) -> None:
+        """Enqueue the end of a run."""
+        await self._defer(
+            tx, FINISH, [{"project_id": project_id, "run_id": run_id, "registry_id": registry_id}]
+        )
+
+    async def has_live_worker(self, fresh_s: float) -> bool:
+        """Whether some worker has been heard of within so many seconds."""
+        rows = await self.app.connector.execute_query_all_async(
+            "SELECT 1 FROM procrastinate_workers"
+            " WHERE last_heartbeat > now() - make_interval(secs => %(fresh_s)s) LIMIT 1",
+            fresh_s=fresh_s,
+        )
+        return bool(rows)
+
+    async def _defer(
+        self,
+        tx: Connection,
+        task: str,
+        jobs: Sequence[dict[str, Any]],
+        *,
+        lock: str | None = None,
+    ) -> None:
+        if not jobs:
+            return
+        deferrer = self.app.configure_task(
+            task, queue=QUEUE, lock=lock, priority=Priority[task], connection=tx
+        )
+        await deferrer.batch_defer_async(*jobs)
+
+
+class Worker:
+    """Runs the jobs of a sync until told to stop, whatever becomes of the database meanwhile."""
+
+    def __init__(
+        self,
+        queue: SyncQueue,
+        engine: Engine,
+        database: Database,
+        *,
+        concurrency: int = 6,
+        name: str = "worker",
+    ) -> None:
+        self._queue = queue
+        self._engine = engine
+        self._database = database
+        self._concurrency = concurrency
+        self._name = name
+        self._trouble = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._register()
+
+    def stop(self) -> None:
+        """Ask the worker to end its jobs and return."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Work until ``stop``. Jobs a lost database left behind are taken up again."""
+        reaper = asyncio.create_task(self._reap_for_ever())
+        try:
+            while not self._stop.is_set():
+                await self._work_until_trouble()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stop.wait(), 0.5)
+        finally:
+            reaper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await reaper
+
+    async def _work_until_trouble(self) -> None:
+        self._trouble.clear()
+        worker = asyncio.create_task(
+            self._queue.app.run_worker_async(
+                queues=[QUEUE],
+                name=self._name,
+                concurrency=self._concurrency,
+                install_signal_handlers=False,
+                fetch_job_polling_interval=1.0,
+                abort_job_polling_interval=30.0,
+                update_heartbeat_interval=HEARTBEAT_S,
+                stalled_worker_timeout=STALLED_S,
+                shutdown_graceful_timeout=5.0,
+                delete_jobs="always",
+            )
+        )
+        waits = [asyncio.create_task(e.wait()) for e in (self._trouble, self._stop)]
+        await asyncio.wait([worker, *waits], return_when=asyncio.FIRST_COMPLETED)
+        for task in (worker, *waits):
+            task.cancel()
+        for outcome in await asyncio.gather(worker, *waits, return_exceptions=True):
+            if isinstance(outcome, Exception):
+                log.warning("worker.interrupted", error=type(outcome).__name__)
+
+    # --- jobs ---
+
+    def _register(self) -> None:
+        engine = self._engine
+
+        async def plan(project_id: str, run_id: str, registry_id: str) -> None:
+            await engine.plan(project_id, run_id, registry_id)
+
+        async def give_up_plan(
+            error: BaseException, project_id: str, run_id: str, registry_id: str
+        ) -> None:
+            await engine.give_up_listing(project_id, run_id, registry_id, error)
+
+        async def read(project_id: str, run_id: str, unit_id: int) -> None:  # noqa: ARG001 - run_id finds a run's jobs
+            await engine.read(project_id, unit_id)
+
+        async def give_up_read(
+            error: BaseException,
+            project_id: str,
+            run_id: str,  # noqa: ARG001 - the same arguments as the job
+            unit_id: int,
+        ) -> None:
+            await engine.give_up_unit(project_id, unit_id, error)
+
+        async def finish(project_id: str, run_id: str, registry_id: str) -> None:
+            await engine.finish(project_id, run_id, registry_id)
+
+        self._task(PLAN, plan, give_up_plan)
+        self._task(READ, read, give_up_read)
+        self._task(FINISH, finish, None)
+
+    def _task(
+        self,
+        name: str,
+        work: Callable[..., Awaitable[None]],
+        give_up: Callable[..., Awaitable[None]] | None,
+    ) -> None:
+        async def job(context: procrastinate.JobContext, /, **arguments: Any) -> None:
+            try:
+                await work(**arguments)
+            except FencedError:
+                log.info("job.fenced", task=name, job=context.job.id)
+            except NotFoundError:
+                log.info("job.pointless", task=name, job=context.job.id)
+            except StoreUnavailableError:
+                # This worker may no longer be able to say that the job failed. Another one, or
+                # this one under a new name, takes it up when the old name is given up.
+                self._trouble.set()
+                raise
+            except Exception as error:
+                log.exception("job.failed", task=name, attempts=context.job.attempts)
+                if give_up is None or context.job.attempts + 1 < MOST_ATTEMPTS:
+                    raise
+                await give_up(error, **arguments)
+
+        # Retries are without end: a job ends by succeeding, by being fenced or by giving up.
+        retry = procrastinate.RetryStrategy(exponential_wait=2)
+        if name in self._queue.app.tasks:
+            del self._queue.app.tasks[name]
+        self._queue.app.task(name=name, queue=QUEUE, retry=retry, pass_context=True)(job)
+
+    # --- the reaper and the caretaker ---
+
+    async def _reap_for_ever(self) -> None:
+        ticks = round(CARETAKER_EVERY_S / REAP_EVERY_S)
+        tick = 0
+        while True:
+            tick += 1
+            try:
+                await self._reap()
+                if tick % ticks == 0:
+                    await self._take_care()
+            except (StoreUnavailableError, job_errors.ConnectorException) as error:
+                log.info("reaper.waits", error=type(error).__name__)
+            await asyncio.sleep(REAP_EVERY_S)
+
+    async def _reap(self) -> None:
+        """Give back the jobs of workers that are dead."""
+        jobs = self._queue.app.job_manager
+        for job in await jobs.get_stalled_jobs(queue=QUEUE, seconds_since_heartbeat=STALLED_S):
+            # Another reaper may have been quicker: then the job is no longer "doing".
+            with contextlib.suppress(job_errors.ConnectorException):
+                await jobs.retry_job(job)
+                log.info("reaper.retried", job=job.id, task=job.task_name)
+
+    async def _take_care(self) -> None:
+        """Enqueue what an open run needs if no job is left that would do it."""
+        async with self._database.system() as tx:
+            orphans = await runs.orphaned_runs(tx)
+        for run in orphans:
+            async with self._database.tenant(run.project_id) as tx:
+                if await runs.claim_orphan(tx, run):
+                    log.warning("caretaker.revived", run=run.id)
+                    await self._queue.plan(
+                        tx, project_id=run.project_id, run_id=run.id, registry_id=run.registry_id
+                    )

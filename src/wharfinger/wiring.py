@@ -1,0 +1,169 @@
+"""The composition root: the only place that knows which classes stand behind the ports."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+
+import procrastinate
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from wharfinger.domain.model import RegistryCredential, RegistryRef
+from wharfinger.domain.ports import Source
+from wharfinger.http.services import Services
+from wharfinger.identity.authentication import Authenticator
+from wharfinger.service.inventory import Inventory
+from wharfinger.service.registries import Registries
+from wharfinger.service.synchronise import Synchroniser
+from wharfinger.settings import Settings
+from wharfinger.sources import open_source
+from wharfinger.sources._addresses import AddressPolicy
+from wharfinger.sources._http import AioTransport
+from wharfinger.store.callers import Callers
+from wharfinger.store.database import Database, DatabaseAddress, connection_options
+from wharfinger.store.embedded import hold
+from wharfinger.store.migrate import migrate
+from wharfinger.store.reading import Reading
+from wharfinger.store.sealing import Sealer
+from wharfinger.sync.engine import Engine
+from wharfinger.sync.pacing import PacedHttp, ProcessBudgets
+from wharfinger.sync.queue import SyncQueue, Worker
+
+
+class OpenedSource:
+    """A source with its transport and pacing. It implements ``engine.OpenSource``."""
+
+    def __init__(self, source: Source, transport: AioTransport) -> None:
+        self.source = source
+        self._transport = transport
+        self._taken = 0
+
+    def take_requests(self) -> int:
+        """Requests sent since this was last asked."""
+        since, self._taken = self._transport.requests - self._taken, self._transport.requests
+        return since
+
+    async def aclose(self) -> None:
+        """Close the source and its connections."""
+        await self.source.aclose()
+        await self._transport.aclose()
+
+
+class SourceOpener:
+    """Opens sources with one budget per host for the whole process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._networks = settings.allow_networks
+        self._deadline_s = float(settings.retry_deadline_s)
+        self._budgets = ProcessBudgets(
+            start=settings.host_concurrency, most=settings.host_concurrency
+        )
+
+    def __call__(self, registry: RegistryRef, credential: RegistryCredential) -> OpenedSource:
+        """Open one registry's source; no request is made yet."""
+        policy = AddressPolicy(
+            allow_private=registry.allow_private_networks, allow_networks=self._networks
+        )
+        transport = AioTransport(policy, ca_pem=registry.ca_pem)
+        http = PacedHttp(transport, self._budgets, deadline_s=self._deadline_s)
+        return OpenedSource(open_source(registry, credential, http), transport)
+
+
+@dataclass(frozen=True, kw_only=True)
+class House:
+    """Everything that works, wired together."""
+
+    settings: Settings
+    database: Database
+    keys: Sealer
+    queue: SyncQueue
+    opener: SourceOpener
+    synchroniser: Synchroniser
+    registries: Registries
+    inventory: Inventory
+    callers: Callers
+
+    @property
+    def services(self) -> Services:
+        """What the HTTP routes call."""
+        return Services(
+            authenticator=Authenticator(self.callers),
+            inventory=self.inventory,
+            synchroniser=self.synchroniser,
+            is_ready=self.database.answers,
+        )
+
+    def engine(self) -> Engine:
+        """An engine of one's own."""
+        return Engine(self.database, self.keys, self.opener, self.queue)
+
+    @contextlib.asynccontextmanager
+    async def worker(self, *, name: str = "worker") -> AsyncIterator[Worker]:
+        """A worker that is ready to run."""
+        engine = self.engine()
+        try:
+            yield Worker(self.queue, engine, self.database, name=name)
+        finally:
+            await engine.aclose()
+
+
+@contextlib.contextmanager
+def database_of(settings: Settings) -> Iterator[DatabaseAddress]:
+    """The configured database, migrated: one of the operator's own, or the embedded one.
+
+    Raises:
+        SetupError: the database cannot be used; the message says what to change.
+        StoreUnavailableError: it does not answer.
+    """
+    with contextlib.ExitStack() as stack:
+        if settings.database_url:
+            address = DatabaseAddress(
+                owner=settings.database_url,
+                app=settings.database_app_url or _as_app_role(settings.database_url),
+            )
+        else:
+            settings.data_dir.mkdir(parents=True, exist_ok=True)
+            lease = stack.enter_context(hold(settings.data_dir, pg_bin=settings.pg_bin))
+            address = lease.address
+        migrate(address.owner)
+        yield address
+
+
+def _as_app_role(owner: str) -> str:
+    options = conninfo_to_dict(owner).get("options") or ""
+    return make_conninfo(owner, options=f"{options} -c role=wharfinger_app".strip())
+
+
+@contextlib.asynccontextmanager
+async def open_house(
+    settings: Settings, address: DatabaseAddress, *, max_connections: int = 8
+) -> AsyncIterator[House]:
+    """Wire everything to one database, for as long as the context lasts."""
+    database = Database(address, max_connections=max_connections)
+    connector = procrastinate.PsycopgConnector(
+        conninfo=address.app,
+        kwargs={"options": connection_options(address.app)},
+        min_size=1,
+        max_size=4,
+        timeout=10,
+    )
+    queue = SyncQueue(connector)
+    await database.open()
+    try:
+        keys = Sealer.from_file(settings.secret_key_file)
+        opener = SourceOpener(settings)
+        async with queue.app.open_async():
+            yield House(
+                settings=settings,
+                database=database,
+                keys=keys,
+                queue=queue,
+                opener=opener,
+                synchroniser=Synchroniser(database, queue),
+                registries=Registries(database, keys, opener),
+                inventory=Inventory(Reading(database)),
+                callers=Callers(database, keys),
+            )
+    finally:
+        await database.close()

@@ -1,0 +1,60 @@
+"""Every kind runs the suite, and nothing that is a kind escapes it."""
+
+import pkgutil
+
+import pytest
+from stages import swr_stage
+
+import wharfinger.sources
+from wharfinger.sources import KINDS
+from wharfinger.testing.source_suite import SourceSuite
+
+
+class TestSwrPrivate(SourceSuite):
+    kind = "SwrPrivate"
+
+    @pytest.fixture
+    async def stage(self):
+        async with swr_stage() as stage:
+            yield stage
+
+
+class TestSwrPrivateV3(SourceSuite):
+    kind = "SwrPrivate"
+
+    @pytest.fixture
+    async def stage(self):
+        async with swr_stage(api="v3") as stage:
+            yield stage
+
+
+class TestSwrShared(SourceSuite):
+    kind = "SwrShared"
+
+    @pytest.fixture
+    async def stage(self):
+        async with swr_stage(shared=True) as stage:
+            yield stage
+
+
+class TestSwrSharedV3(SourceSuite):
+    kind = "SwrShared"
+
+    @pytest.fixture
+    async def stage(self):
+        async with swr_stage(shared=True, api="v3") as stage:
+            yield stage
+
+
+def test_every_kind_runs_the_suite():
+    assert {suite.kind for suite in SourceSuite.__subclasses__()} == set(KINDS)
+
+
+def test_every_module_of_a_kind_is_registered():
+    modules = {
+        f"wharfinger.sources.{module.name}"
+        for module in pkgutil.iter_modules(wharfinger.sources.__path__)
+        if not module.name.startswith("_")
+    }
+
+    assert modules == {place.partition(":")[0] for place in KINDS.values()}

@@ -1,0 +1,269 @@
+"""How fast a host is asked, and how often a call is tried again."""
+
+import asyncio
+from collections import deque
+
+import pytest
+
+from wharfinger.domain.errors import (
+    ForbiddenError,
+    ListMovedError,
+    MalformedAnswerError,
+    ThrottledError,
+    UnauthorisedError,
+    UnreachableError,
+    UpstreamFailureError,
+)
+from wharfinger.domain.ports import Reply, Request
+from wharfinger.sync.pacing import HostBudget, PacedHttp, ProcessBudgets
+
+GET = Request(method="GET", url="http://r.example/v2/")
+
+
+class FakeTime:
+    """A clock that only sleeping moves."""
+
+    def __init__(self):
+        self.now = 100.0
+        self.slept = []
+
+    def clock(self):
+        return self.now
+
+    async def sleep(self, seconds):
+        self.slept.append(seconds)
+        self.now += seconds
+        await asyncio.sleep(0)
+
+
+class Script:
+    """A transport that answers from a list: statuses or errors, then 200 for ever."""
+
+    def __init__(self, *answers):
+        self.answers = deque(answers)
+        self.sent = []
+
+    async def send(self, request):
+        self.sent.append(request)
+        await asyncio.sleep(0)
+        answer = self.answers.popleft() if self.answers else 200
+        if isinstance(answer, Exception):
+            raise answer
+        return Reply(status=answer, headers={}, body=b"", url=request.url)
+
+    async def aclose(self):
+        pass
+
+
+def read(reply):
+    if reply.status == 401:
+        raise UnauthorisedError("401")
+    if reply.status == 403:
+        raise ForbiddenError("403")
+    if reply.status == 429:
+        raise ThrottledError("429", retry_after_s=9)
+    if reply.status >= 500:
+        raise UpstreamFailureError(str(reply.status))
+    return reply.status
+
+
+def paced(transport, *, time=None, budget=None, **settings):
+    time = time or FakeTime()
+    budget = budget or HostBudget(clock=time.clock, sleep=time.sleep)
+    return PacedHttp(transport, budget, clock=time.clock, sleep=time.sleep, **settings)
+
+
+@pytest.mark.parametrize(
+    "trouble", [429, 500, 503, UnreachableError("timed out"), MalformedAnswerError("html")]
+)
+async def test_what_is_temporary_is_tried_again(trouble):
+    script = Script(trouble, trouble)
+    http = paced(script)
+
+    assert await http.call(GET, read) == 200
+    assert http.requests == len(script.sent) == 3
+
+
+async def test_the_fifth_failure_is_the_last():
+    script = Script(*[500] * 9)
+
+    with pytest.raises(UpstreamFailureError):
+        await paced(script).call(GET, read)
+
+    assert len(script.sent) == 5
+
+
+@pytest.mark.parametrize("answer", [403, ListMovedError("moved")])
+async def test_what_another_try_cannot_mend_ends_the_call(answer):
+    script = Script(answer)
+
+    with pytest.raises((ForbiddenError, ListMovedError)):
+        await paced(script).call(GET, read)
+
+    assert len(script.sent) == 1
+
+
+async def test_waits_grow_and_are_spread():
+    time = FakeTime()
+
+    with pytest.raises(UpstreamFailureError):
+        await paced(Script(*[500] * 5), time=time, jitter=lambda: 0.0).call(GET, read)
+
+    assert time.slept == [0.25, 0.5, 1.0, 2.0]
+
+
+async def test_a_wish_to_wait_pauses_the_whole_host():
+    time = FakeTime()
+    budgets = ProcessBudgets(clock=time.clock, sleep=time.sleep)
+    first = paced(Script(429), time=time, budget=budgets, attempts=1)
+    other = paced(Script(), time=time, budget=budgets)
+    elsewhere = Request(method="GET", url="http://elsewhere.example/")
+
+    with pytest.raises(ThrottledError):
+        await first.call(GET, read)
+    await other.call(elsewhere, read)
+    waited_elsewhere = sum(time.slept)
+    await other.call(GET, read)
+
+    assert waited_elsewhere == 0
+    assert sum(time.slept) == 9
+
+
+async def test_a_wish_to_wait_beyond_the_deadline_is_passed_on_at_once():
+    time = FakeTime()
+
+    with pytest.raises(ThrottledError) as caught:
+        await paced(Script(429), time=time, deadline_s=5).call(GET, read)
+
+    assert caught.value.retry_after_s == 9
+    assert time.slept == []
+
+
+async def test_the_concurrency_halves_once_for_all_that_failed_together():
+    time = FakeTime()
+    budget = HostBudget(start=16, clock=time.clock, sleep=time.sleep)
+    http = paced(Script(*[503] * 16), time=time, budget=budget, attempts=1)
+
+    failed = await asyncio.gather(
+        *(http.call(GET, read) for _ in range(16)), return_exceptions=True
+    )
+
+    assert [type(one) for one in failed] == [UpstreamFailureError] * 16
+    assert budget.concurrency == 8
+
+
+async def test_the_concurrency_never_falls_below_one_and_grows_back():
+    time = FakeTime()
+    budget = HostBudget(start=4, most=6, clock=time.clock, sleep=time.sleep)
+    http = paced(Script(*[503] * 8), time=time, budget=budget, attempts=1)
+    for _ in range(8):
+        with pytest.raises(UpstreamFailureError):
+            await http.call(GET, read)
+    lowest = budget.concurrency
+
+    await asyncio.gather(*(http.call(GET, read) for _ in range(200)))
+
+    assert lowest == 1
+    assert budget.concurrency == 6
+    assert budget.in_use == 0
+
+
+async def test_no_more_requests_are_under_way_than_the_host_bears():
+    under_way, most = 0, 0
+
+    class Counting(Script):
+        async def send(self, request):
+            nonlocal under_way, most
+            under_way += 1
+            most = max(most, under_way)
+            reply = await super().send(request)
+            under_way -= 1
+            return reply
+
+    http = paced(Counting(), budget=HostBudget(start=3, most=3))
+
+    await asyncio.gather(*(http.call(GET, read) for _ in range(50)))
+
+    assert most == 3
+
+
+async def test_a_cancelled_call_gives_its_place_back():
+    budget = HostBudget(start=1, most=1)
+    stuck = asyncio.Event()
+
+    class Stuck(Script):
+        async def send(self, request):
+            await stuck.wait()
+            return await super().send(request)
+
+    http = paced(Stuck(), budget=budget)
+    calls = [asyncio.create_task(http.call(GET, read)) for _ in range(3)]
+    await asyncio.sleep(0.01)
+    calls[0].cancel()
+    calls[1].cancel()
+    stuck.set()
+
+    assert await calls[2] == 200
+    assert budget.in_use == 0
+
+
+def authorise_with(*tokens):
+    seen = []
+
+    async def authorise(request, challenge):
+        seen.append(challenge and challenge.status)
+        if len(seen) > len(tokens):
+            return None
+        token = tokens[len(seen) - 1]
+        return Request(method="GET", url=request.url, headers={"authorization": token})
+
+    return authorise, seen
+
+
+async def test_a_challenge_is_answered_once():
+    script = Script(401)
+    authorise, seen = authorise_with("old", "new")
+
+    assert await paced(script).call(GET, read, authorise) == 200
+    assert [request.headers["authorization"] for request in script.sent] == ["old", "new"]
+    assert seen == [None, 401]
+
+
+@pytest.mark.parametrize("tokens", [("old",), ("old", "new")])
+async def test_a_401_that_stays_is_told_and_not_tried_again(tokens):
+    script = Script(401, 401, 401)
+    authorise, _ = authorise_with(*tokens)
+
+    with pytest.raises(UnauthorisedError):
+        await paced(script).call(GET, read, authorise)
+
+    assert len(script.sent) == len(tokens)
+
+
+async def test_credentials_are_prepared_anew_for_every_attempt():
+    script = Script(503, 503)
+    authorise, seen = authorise_with("a", "b", "c")
+
+    await paced(script).call(GET, read, authorise)
+
+    assert [request.headers["authorization"] for request in script.sent] == ["a", "b", "c"]
+    assert seen == [None, None, None]
+
+
+async def test_fetching_a_token_from_the_same_busy_host_does_not_lock_up():
+    budget = HostBudget(start=1, most=1)
+    http = paced(Script(), budget=budget)
+
+    async def authorise(request, challenge):
+        await http.call(GET, read)
+        return request
+
+    async with asyncio.timeout(5):
+        await asyncio.gather(*(http.call(GET, read, authorise) for _ in range(5)))
+
+
+def test_budgets_are_shared_by_host_and_port():
+    budgets = ProcessBudgets()
+
+    assert budgets.of("https://R.example/a") is budgets.of("https://user@r.example/b?c")
+    assert budgets.of("https://r.example/") is not budgets.of("https://r.example:8443/")

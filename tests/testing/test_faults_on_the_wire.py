@@ -1,0 +1,252 @@
+from __future__ import annotations
+
+import datetime as dt
+import json
+
+import aiohttp
+import pytest
+from yarl import URL
+
+from wharfinger.testing.model import World
+from wharfinger.testing.upstream import Upstream
+
+
+@pytest.fixture
+async def upstream():
+    world = World()
+    for number in range(5):
+        world.push(f"team/app-{number}", "v1")
+    async with Upstream(world) as upstream:
+        yield upstream
+
+
+@pytest.fixture
+async def get(upstream):
+    headers = {"X-Auth-Token": upstream.token()}
+    async with aiohttp.ClientSession(headers=headers) as session:
+
+        async def get(path, method="GET"):
+            async with session.request(method, URL(upstream.url + path, encoded=True)) as answer:
+                return answer.status, answer.headers, await answer.read()
+
+        yield get
+
+
+REPOS = "/v2/manage/repos?offset=0&limit=100"
+
+
+async def test_the_log_tells_what_came_raw_and_what_it_got(upstream, get):
+    await get("/v2/manage/repos?filter=name%3A%3Aapp")
+    await get("/v2/manage/nothing")
+
+    first, second = upstream.log
+    assert (first.method, first.path, first.query, first.status) == (
+        "GET",
+        "/v2/manage/repos",
+        "filter=name%3A%3Aapp",
+        200,
+    )
+    assert first.headers["x-auth-token"] == upstream.log[0].headers["x-auth-token"]
+    assert (second.path, second.status) == ("/v2/manage/nothing", 404)
+
+
+async def test_a_fault_strikes_as_often_as_it_was_told(upstream, get):
+    fault = upstream.faults.answer("/repos", 503, times=2, skip=1)
+
+    statuses = [(await get(REPOS))[0] for _ in range(5)]
+
+    assert statuses == [200, 503, 503, 200, 200]
+    assert fault.struck == 2
+
+
+async def test_faults_of_one_path_take_turns(upstream, get):
+    upstream.faults.answer("/repos", 500, times=1)
+    upstream.faults.answer("/repos", 502, times=1)
+
+    assert [(await get(REPOS))[0] for _ in range(3)] == [500, 502, 200]
+
+
+async def test_a_fault_of_one_method_leaves_others_alone(upstream, get):
+    upstream.faults.answer("/tags/v1", 500, method="DELETE")
+    path = "/v2/manage/namespaces/team/repos/app-0/tags/v1"
+
+    assert (await get(path))[0] == 200
+    assert (await get(path, "DELETE"))[0] == 500
+
+
+async def test_chance_is_the_same_every_time(upstream, get):
+    upstream.faults.answer("/repos", 500, probability=0.5)
+
+    statuses = [(await get(REPOS))[0] for _ in range(12)]
+
+    assert statuses.count(500) == 9
+
+
+async def test_a_reset_is_a_reset(upstream, get):
+    # A client of aiohttp silently repeats a GET once; hence not times=1.
+    upstream.faults.reset("/repos")
+
+    with pytest.raises(aiohttp.ClientOSError, match="reset"):
+        await get(REPOS)
+    assert upstream.log[-1].status == 0
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_a_truncated_body_ends_the_connection_early(upstream, get, chunked):
+    upstream.faults.truncate("/repos", keep=0.5, chunked=chunked)
+
+    with pytest.raises(aiohttp.ClientPayloadError):
+        await get(REPOS)
+
+
+async def test_a_cut_body_looks_whole_to_http(upstream, get):
+    upstream.faults.cut_body("/repos", keep=0.5)
+
+    status, _, body = await get(REPOS)
+
+    assert status == 200
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(body)
+
+
+async def test_a_length_that_promises_more_is_noticed(upstream, get):
+    upstream.faults.wrong_length("/repos", by=10)
+
+    with pytest.raises(aiohttp.ClientPayloadError):
+        await get(REPOS)
+
+
+async def test_a_length_that_promises_less_leaves_bytes_over(upstream, get):
+    upstream.faults.wrong_length("/repos", by=-10)
+
+    with pytest.raises(aiohttp.ClientResponseError):
+        await get(REPOS)
+
+
+async def test_html_comes_with_status_200(upstream, get):
+    upstream.faults.html("/repos")
+
+    status, headers, body = await get(REPOS)
+
+    assert (status, headers["Content-Type"]) == (200, "text/html")
+    assert b"<html>" in body
+
+
+async def test_a_wrong_total_stands_in_header_and_rows(upstream, get):
+    upstream.faults.wrong_total("/repos", 7)
+
+    _, headers, body = await get(REPOS)
+
+    assert headers["Content-Range"] == "0-5/7"
+    assert {row["total_range"] for row in json.loads(body)} == {7}
+
+
+async def test_an_empty_list_has_the_shape_of_a_full_one(upstream, get):
+    upstream.faults.empty_list("/manage/repos")
+
+    _, headers, body = await get(REPOS)
+    _, _, v3 = await get("/v3/manage/repos?limit=2")
+
+    assert (json.loads(body), headers["Content-Range"]) == ([], "0-0/0")
+    assert json.loads(v3) == {"repos": []}
+
+
+async def test_rows_can_be_anything(upstream, get):
+    upstream.faults.rows("/manage/repos", lambda rows: rows[:1] * 2)
+
+    names = [row["name"] for row in json.loads((await get(REPOS))[2])]
+
+    assert names == ["app-4", "app-4"]
+
+
+@pytest.mark.parametrize(
+    ("wish", "header"),
+    [
+        (3, "3"),
+        (dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC), "Fri, 02 Jan 2026 03:04:05 GMT"),
+        ("soon", "soon"),
+        (None, None),
+    ],
+)
+async def test_throttling_may_say_when_to_come_back(upstream, get, wish, header):
+    upstream.faults.throttle("/repos", retry_after=wish)
+
+    status, headers, body = await get(REPOS)
+
+    assert (status, json.loads(body)["error_code"]) == (429, "APIGW.0308")
+    assert headers.get("Retry-After") == header
+
+
+@pytest.mark.parametrize(
+    ("declare", "status", "code"),
+    [
+        ("swr_throttle", 403, "SVCSTG.SWR.4031032"),
+        ("token_expired", 401, "SVCSTG.SWR.4010000"),
+        ("forbid", 403, "SVCSTG.SWR.4030170"),
+        ("break_down", 500, "SVCSTG.SWR.5001001"),
+    ],
+)
+async def test_swr_refuses_in_its_own_words(upstream, get, declare, status, code):
+    getattr(upstream, declare)("/repos", times=1)
+
+    answer = await get(REPOS)
+
+    assert (answer[0], json.loads(answer[2])["error_code"]) == (status, code)
+    assert (await get(REPOS))[0] == 200
+
+
+async def test_the_world_may_change_between_two_pages(upstream, get):
+    change = lambda: upstream.world.push("team/app-0", "v2")  # noqa: E731
+    upstream.faults.before(r"offset=2", change, times=1)
+
+    pages = [
+        json.loads((await get(f"/v2/manage/repos?offset={offset}&limit=2"))[2])
+        for offset in (0, 2, 4)
+    ]
+
+    # app-0 jumps to the front of a list sorted by time, and another is seen twice.
+    names = [row["name"] for page in pages for row in page]
+    assert names == ["app-4", "app-3", "app-3", "app-2", "app-1"]
+
+
+async def test_a_quiet_change_leaves_the_row_as_it_was(upstream, get):
+    before = (await get(REPOS))[2]
+
+    upstream.world.move("team/app-0", "v1", quiet=True)
+
+    tags = json.loads((await get("/v2/manage/namespaces/team/repos/app-0/tags"))[2])
+    assert (await get(REPOS))[2] == before
+    assert tags[0]["digest"] == upstream.world.tag("team/app-0", "v1").content.digest
+
+
+async def test_the_server_may_show_the_worlds_clock(upstream, get):
+    upstream.world_date = True
+    upstream.world.clock.set(dt.datetime(2026, 5, 3, 12, 0, 0, tzinfo=dt.UTC))
+
+    assert (await get(REPOS))[1]["Date"] == "Sun, 03 May 2026 12:00:00 GMT"
+
+
+async def test_a_late_answer_comes_late(upstream, get):
+    upstream.faults.delay("/repos", 0.2)
+    begun = dt.datetime.now(dt.UTC)
+
+    await get(REPOS)
+
+    assert dt.datetime.now(dt.UTC) - begun >= dt.timedelta(seconds=0.2)
+
+
+async def test_missing_and_foreign_credentials_are_refused(upstream):
+    async with aiohttp.ClientSession() as session:
+        for headers in ({}, {"X-Auth-Token": "MIIforeign"}, {"Authorization": "Basic eA=="}):
+            async with session.get(upstream.url + REPOS, headers=headers) as answer:
+                body = await answer.json()
+            assert (answer.status, body["error_code"]) == (401, "APIGW.0301")
+            assert answer.headers["X-Request-Id"] == body["request_id"]
+
+
+async def test_revoked_tokens_must_be_updated(upstream, get):
+    upstream.iam.revoke_all()
+
+    status, _, body = await get(REPOS)
+
+    assert (status, json.loads(body)["error_code"]) == (401, "APIGW.0307")
