@@ -287,3 +287,26 @@ async def test_repository_names_with_slashes_are_read(yard, upstream):
 
     assert yard.stored() == upstream.world.images()
     assert upstream.requests(r"/repos/deep%24er%24app/tags")
+
+
+async def test_a_change_of_address_in_the_middle_of_a_run_holds_its_retirements(yard, upstream):
+    await yard.add_swr(upstream)
+    await yard.sync()
+    async with Upstream(made_up_world(12, 4)) as elsewhere:
+        elsewhere.world.clock.follow_real_time()
+        assert elsewhere.key == upstream.key
+        upstream.world.push(BROKEN, "v9.9")
+        address = elsewhere.url
+
+        def move_house() -> None:
+            with yard.owner.transaction():
+                yard.owner.execute(
+                    "UPDATE registry SET address = %s, config_generation = 2", (address,)
+                )
+
+        upstream.faults.after(LIST, move_house, times=1)
+
+        run = await yard.sync()
+
+        assert (run.outcome, run.retired) == (RunOutcome.HELD, 0)
+        assert run.held >= 1

@@ -390,6 +390,7 @@ async def take_unit(tx: Connection, unit_id: int) -> TakenUnit | None:
     row = await cursor.fetchone()
     if row is None:
         return None
+    await tx.execute(_SQL["note_changed_configuration"], {"run": row[1]})
     return TakenUnit(
         id=unit_id,
         attempt=row[0],

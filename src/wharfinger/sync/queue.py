@@ -37,7 +37,8 @@ CARETAKER_EVERY_S = 10.0
 # A job that fails for a reason of our own is tried this often before its work is given up.
 MOST_ATTEMPTS = 5
 
-Priority = {FINISH: 2, READ: 1, PLAN: 0}
+# Plans and ends are short and let others begin; the units of all registries then take turns.
+PRIORITY = {FINISH: 2, PLAN: 2, READ: 1}
 
 
 class SyncQueue:
@@ -90,7 +91,7 @@ class SyncQueue:
         if not jobs:
             return
         deferrer = self.app.configure_task(
-            task, queue=QUEUE, lock=lock, priority=Priority[task], connection=tx
+            task, queue=QUEUE, lock=lock, priority=PRIORITY[task], connection=tx
         )
         await deferrer.batch_defer_async(*jobs)
 
@@ -150,12 +151,14 @@ class Worker:
             )
         )
         waits = [asyncio.create_task(e.wait()) for e in (self._trouble, self._stop)]
-        await asyncio.wait([worker, *waits], return_when=asyncio.FIRST_COMPLETED)
-        for task in (worker, *waits):
-            task.cancel()
-        for outcome in await asyncio.gather(worker, *waits, return_exceptions=True):
-            if isinstance(outcome, Exception):
-                log.warning("worker.interrupted", error=type(outcome).__name__)
+        try:
+            await asyncio.wait([worker, *waits], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (worker, *waits):
+                task.cancel()
+            for outcome in await asyncio.gather(worker, *waits, return_exceptions=True):
+                if isinstance(outcome, Exception):
+                    log.warning("worker.interrupted", error=type(outcome).__name__)
 
     # --- jobs ---
 

@@ -38,7 +38,8 @@ UPDATE run r SET
         THEN greatest(%(budget_least)s, floor(live.images * %(budget_share)s)) ELSE r.retire_budget
         END,
     holds_everything = CASE WHEN r.state = 'queued'
-        THEN g.listed_generation IS DISTINCT FROM g.config_generation ELSE r.holds_everything END,
+        THEN g.listed_generation IS DISTINCT FROM g.config_generation
+        ELSE r.holds_everything OR r.generation <> g.config_generation END,
     is_full = r.is_full OR g.fingerprint_lies > 0
 FROM registry g, (
     SELECT coalesce(sum(p.live_images), 0) AS images
@@ -136,6 +137,13 @@ UPDATE unit u SET attempt = u.attempt + 1
 FROM run r
 WHERE u.id = %(unit)s AND NOT u.done AND r.id = u.run_id AND r.state = 'running'
 RETURNING u.attempt, u.run_id, u.registry_id, u.repositories, r.generation
+
+-- name: note_changed_configuration
+-- What a batch reads under another address or credential says nothing about what was there before.
+UPDATE run SET holds_everything = true
+FROM registry g
+WHERE run.id = %(run)s AND g.id = run.registry_id AND g.config_generation <> run.generation
+  AND NOT run.holds_everything
 
 -- name: open_listing
 INSERT INTO listing (project_id, run_id, unit_id, unit_attempt, repository_id)
