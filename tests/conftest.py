@@ -35,6 +35,7 @@ FAST = {
 }
 
 _PREFIX = "wharfinger-test-"
+_MEMORY = Path("/dev/shm")
 _folder = pytest.StashKey[Path]()
 _folder_lock = pytest.StashKey[int]()
 
@@ -46,7 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[_folder] = Path(worker["cluster_folder"])
         return
     _remove_what_killed_sessions_left()
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_place()))
     folder.chmod(0o711)
     config.stash[_folder] = folder
     config.stash[_folder_lock] = os.open(folder / "session.lock", os.O_CREAT | os.O_RDWR)
@@ -68,8 +69,18 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     os.close(lock)
 
 
+def _place() -> Path:
+    """Memory, if there is enough, which halves the time of an initdb; else the temporary folder."""
+    with contextlib.suppress(OSError):
+        facts = os.statvfs(_MEMORY)
+        roomy = facts.f_bavail * facts.f_frsize > 2 * 1024**3
+        if roomy and not facts.f_flag & os.ST_NOEXEC and os.access(_MEMORY, os.W_OK):
+            return _MEMORY
+    return Path(tempfile.gettempdir())
+
+
 def _remove_what_killed_sessions_left() -> None:
-    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+    for folder in _place().glob(f"{_PREFIX}*"):
         # Another user's folder, one being made or removed right now: none of our business.
         with contextlib.suppress(OSError):
             lock = os.open(folder / "session.lock", os.O_RDWR)
@@ -187,14 +198,24 @@ def initialised_folder(pytestconfig: pytest.Config) -> Path:
 
 
 @pytest.fixture
-def data_dir(initialised_folder: Path) -> Iterator[Path]:
-    """An initialised data directory of the test's own, in a place that every account can enter."""
-    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}own-"))
+def short_folder(pytestconfig: pytest.Config) -> Iterator[Path]:
+    """An empty folder with a short path that every account can enter.
+
+    Pytest's own are for their owner only, and too deep for a socket.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="own-", dir=pytestconfig.stash[_folder]))
     folder.chmod(0o711)
-    subprocess.run(["cp", "-a", f"{initialised_folder}/.", folder / "data"], check=True)
-    yield folder / "data"
-    await_end(folder / "data")
+    yield folder
+    for keepers in folder.rglob("postgresql"):
+        await_end(keepers.parent)
     shutil.rmtree(folder)
+
+
+@pytest.fixture
+def data_dir(initialised_folder: Path, short_folder: Path) -> Path:
+    """An initialised data directory of the test's own."""
+    subprocess.run(["cp", "-a", f"{initialised_folder}/.", short_folder / "data"], check=True)
+    return short_folder / "data"
 
 
 @pytest.fixture

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import procrastinate
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from wharfinger.domain.model import RegistryCredential, RegistryRef
 from wharfinger.domain.ports import Source
-from wharfinger.http.services import Services
 from wharfinger.identity.authentication import Authenticator
 from wharfinger.service.inventory import Inventory
 from wharfinger.service.registries import Registries
@@ -84,15 +84,19 @@ class House:
     inventory: Inventory
     callers: Callers
 
-    @property
-    def services(self) -> Services:
-        """What the HTTP routes call."""
-        return Services(
+    def http_app(self) -> Any:
+        """The ASGI application over these services."""
+        # The web framework costs a second and 40 MB, which commands and workers do without.
+        from wharfinger.http.app import create_app  # noqa: PLC0415 - see above
+        from wharfinger.http.services import Services  # noqa: PLC0415
+
+        services = Services(
             authenticator=Authenticator(self.callers),
             inventory=self.inventory,
             synchroniser=self.synchroniser,
             is_ready=self.database.answers,
         )
+        return create_app(services)
 
     def engine(self) -> Engine:
         """An engine of one's own."""

@@ -6,12 +6,13 @@ import asyncio
 import datetime as dt
 import threading
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
 import uvicorn
 
+from rows import AT, Rows
 from wharfinger.domain.errors import NotConfiguredError, NotFoundError
 from wharfinger.domain.model import RunOutcome, RunProgress, RunState, TaskProgress
 from wharfinger.http.app import create_app
@@ -23,7 +24,6 @@ from wharfinger.store.database import Database, DatabaseAddress
 from wharfinger.store.reading import Reading
 from wharfinger.store.sealing import Sealer
 
-AT = dt.datetime(2026, 11, 24, 1, 2, 3, 456789, dt.UTC)
 TASK_ID = "7b0d4a4e-6c0f-4f52-9a38-000000000001"
 
 
@@ -92,59 +92,11 @@ def run_progress(
 
 
 @dataclass
-class Tenant:
-    """A project with a credential and a token, and what its rows are written with."""
+class Tenant(Rows):
+    """A project with a credential and a token."""
 
-    id: str
     credential: NewCredential
     token: str
-    sql: psycopg.Connection
-    repositories: dict = field(default_factory=dict)
-
-    def registry(self, name="swr", kind="SwrPrivate", **columns) -> str:
-        given = {"verdict": "complete", "confirmed_at": AT, "address": "https://swr.example/root"}
-        return self._insert(
-            "registry", {"project_id": self.id, "name": name, "kind": kind} | given | columns
-        )
-
-    def repository(self, registry, namespace="team", name="app", **columns) -> int:
-        given = {"verdict": "complete", "listed_at": AT - dt.timedelta(hours=1)}
-        return self._insert(
-            "repository",
-            {"project_id": self.id, "registry_id": registry, "namespace": namespace, "name": name}
-            | given
-            | columns,
-        )
-
-    def image(self, registry, repository, tag="v1", latest=False, **columns) -> int:
-        digest = "sha256:" + uuid.uuid5(uuid.NAMESPACE_OID, f"{repository}/{tag}").hex * 2
-        given = {"digest": digest, "image_id": "c" * 64, "size": 1000, "updated_at": AT}
-        image = self._insert(
-            "image",
-            {
-                "project_id": self.id,
-                "registry_id": registry,
-                "repository_id": repository,
-                "tag": tag,
-            }
-            | given
-            | columns,
-        )
-        if columns.get("retired_at") is None and not columns.get("artifact_type"):
-            self.sql.execute(
-                "UPDATE repository SET live_images = live_images + 1,"
-                " latest_image_id = CASE WHEN %s THEN %s ELSE latest_image_id END WHERE id = %s",
-                (latest, image, repository),
-            )
-        return image
-
-    def _insert(self, table, columns):
-        names = ", ".join(columns)
-        marks = ", ".join(["%s"] * len(columns))
-        cursor = self.sql.execute(
-            f"INSERT INTO {table} ({names}) VALUES ({marks}) RETURNING id", tuple(columns.values())
-        )
-        return cursor.fetchone()[0]
 
 
 class House:
@@ -177,6 +129,11 @@ class House:
         self._server.should_exit = True
         self._thread.join(20)
 
+    def forget(self) -> None:
+        """Take back what a test told the server."""
+        self.ready = True
+        self.synchroniser.__init__()
+
     def run(self, coroutine):
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(20)
 
@@ -187,7 +144,7 @@ class House:
         project = await self.callers.create_project(name, project_id)
         credential = await self.callers.create_credential(project.id)
         token = await self.callers.create_token(project.id, dt.timedelta(hours=1))
-        return Tenant(project.id, credential, token, self.sql)
+        return Tenant(project.id, self.sql, credential, token)
 
     async def _is_ready(self) -> bool:
         return self.ready
@@ -209,12 +166,18 @@ class House:
         config = uvicorn.Config(
             app, host="127.0.0.1", port=0, log_config=None, h11_max_incomplete_event_size=1 << 18
         )
-        self._server = uvicorn.Server(config)
-        serving = asyncio.create_task(self._server.serve())
-        while not self._server.started:
-            await asyncio.sleep(0.01)
+        self._server = _Server(config)
+        self._server.announce = self._announce
+        await self._server.serve()
+        await self.database.close()
+
+    def _announce(self) -> None:
         self.port = self._server.servers[0].sockets[0].getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self._started.set()
-        await serving
-        await self.database.close()
+
+
+class _Server(uvicorn.Server):
+    async def startup(self, sockets=None) -> None:
+        await super().startup(sockets)
+        self.announce()

@@ -3,14 +3,14 @@
 import pytest
 import requests
 from clients import async_sdk_client, sdk_client
-from house import AT, TASK_ID, run_progress
+from house import TASK_ID, run_progress
 
+from rows import AT, AT_MS
 from wharfinger.domain.errors import StoreUnavailableError
 from wharfinger.domain.model import TaskProgress
 
 pytestmark = pytest.mark.filterwarnings("ignore:Method .* is deprecated:DeprecationWarning")
 
-AT_MS = 1795482123456
 NEVER_NULL = {
     "id",
     "namespace",
@@ -293,9 +293,9 @@ def test_it_reads_code_and_message_of_an_error(house, tenant):
 
     with pytest.raises(ClientRequestException) as wrong:
         client.list_registry_images(ListRegistryImagesRequest(limit=201))
+    shared = RunImageSynchronizeRequestInfo(image_type="shared_image")
     with pytest.raises(ClientRequestException) as unconfigured:
-        body = RunImageSynchronizeRequestInfo(image_type="shared_image")
-        client.run_image_synchronize(synchronize_request(body=body))
+        client.run_image_synchronize(synchronize_request(body=shared))
     with pytest.raises(ClientRequestException) as ungranted:
         client.run_image_synchronize(synchronize_request(enterprise_project_id="other"))
     house.synchroniser.failure = StoreUnavailableError("gone")

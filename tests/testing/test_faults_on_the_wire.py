@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
+import ipaddress
 import json
+import ssl
 
 import aiohttp
 import pytest
@@ -250,3 +253,81 @@ async def test_revoked_tokens_must_be_updated(upstream, get):
     status, _, body = await get(REPOS)
 
     assert (status, json.loads(body)["error_code"]) == (401, "APIGW.0307")
+
+
+async def test_a_stalled_body_hangs(upstream, get):
+    upstream.faults.stall("/repos", 5, keep=0.5)
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.3):
+            await get(REPOS)
+
+
+async def test_a_server_can_throttle_only_when_it_is_pressed(upstream, get):
+    upstream.faults.delay("/repos", 0.1)
+    upstream.faults.throttle("/repos", above=3)
+
+    pressed = await asyncio.gather(*(get(REPOS) for _ in range(8)))
+    alone = await get(REPOS)
+
+    statuses = [status for status, _, _ in pressed]
+    assert (statuses.count(200), statuses.count(429)) == (3, 5)
+    assert alone[0] == 200
+    assert upstream.peak == 8
+
+
+async def test_a_server_that_was_down_comes_back_where_it_was(upstream, get):
+    url = upstream.url
+    await upstream.stop()
+    with pytest.raises(aiohttp.ClientConnectorError):
+        async with aiohttp.ClientSession() as session:
+            await session.get(url)
+
+    await upstream.start()
+
+    assert upstream.url == url
+    assert (await get(REPOS))[0] == 200
+
+
+async def test_it_can_speak_tls(tmp_path):
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    self_signed(certificate, key)
+    upstream = Upstream()
+    upstream.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    upstream.tls.load_cert_chain(certificate, key)
+    trust = ssl.create_default_context(cafile=str(certificate))
+
+    async with (
+        upstream,
+        aiohttp.ClientSession() as session,
+        session.get(f"{upstream.url}/v3", ssl=trust) as answer,
+    ):
+        assert (upstream.url[:8], answer.status) == ("https://", 200)
+
+
+def self_signed(certificate, key):
+    """Write a certificate for 127.0.0.1 that is its own authority."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    private = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "loopback")])
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    now = dt.datetime.now(dt.UTC)
+    signed = (
+        x509.CertificateBuilder(name, name, private.public_key(), x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(private, hashes.SHA256())
+    )
+    certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    key.write_bytes(
+        private.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )

@@ -2,9 +2,13 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+from urllib.parse import quote
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from wharfinger.domain.signature import sign
 from wharfinger.testing.faults import Asked
 from wharfinger.testing.signing import SignatureRefusedError, expected_signature, verify_signature
 
@@ -120,3 +124,38 @@ def test_the_date_may_differ_by_fifteen_minutes(minutes, accepted):
 def test_an_unknown_key_is_told_apart_from_a_wrong_one():
     with pytest.raises(SignatureRefusedError, match="ak not exist"):
         verify_signature(signed(), {}.get, now=NOW)
+
+
+TEXT = st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=12)
+CONTENT_TYPE = st.sampled_from(["application/json", "text/plain", "application/json;charset=utf-8"])
+
+
+@given(
+    segments=st.lists(TEXT, max_size=4),
+    pairs=st.lists(st.tuples(TEXT, TEXT), max_size=4),
+    body=st.binary(max_size=20),
+    content_type=CONTENT_TYPE,
+)
+def test_what_the_service_signs_is_accepted_here(segments, pairs, body, content_type):
+    path = "/" + "/".join(quote(segment, safe="") for segment in segments)
+    query = "&".join(f"{quote(k, safe='')}={quote(v, safe='')}" for k, v in pairs)
+    headers = [("Content-Type", content_type), ("X-Project-Id", "p")]
+    added = sign(
+        method="POST",
+        host="swr-api.example",
+        raw_path=path,
+        raw_query=query,
+        headers=headers,
+        body=body,
+        access_key="AKTEST",
+        secret_key=SECRET,
+        at=NOW,
+    )
+    sent = [(name.lower(), value) for name, value in [*headers, *added]]
+    asked = Asked(
+        method="POST", path=path, query=query, headers=dict(sent), header_pairs=sent, body=body
+    )
+
+    assert verify(asked) == "AKTEST"
+    with pytest.raises(SignatureRefusedError):
+        verify(dataclasses.replace(asked, path=path + "/x"))

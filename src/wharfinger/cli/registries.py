@@ -132,7 +132,7 @@ def remove(
 
 
 @registries.command("test")
-def test_registry(project: ProjectOption, name: NameOption, json: JsonFlag = False) -> None:
+def look(project: ProjectOption, name: NameOption, json: JsonFlag = False) -> None:
     """Reach the registry, list a page and read one repository; nothing is stored."""
 
     async def work(house: House) -> TestReport:

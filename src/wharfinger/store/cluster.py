@@ -601,7 +601,9 @@ def _options(settings: Mapping[str, str]) -> list[str]:
 
 
 def _fits(socket_folder: str) -> bool:
-    return len(os.fsencode(f"{socket_folder}/.s.PGSQL.{PORT}")) <= LONGEST_SOCKET_PATH
+    # A comma separates hosts for libpq, and cannot be escaped.
+    length = len(os.fsencode(f"{socket_folder}/.s.PGSQL.{PORT}"))
+    return length <= LONGEST_SOCKET_PATH and "," not in socket_folder
 
 
 def _fsync_folder(folder: Path) -> None:
@@ -683,7 +685,8 @@ def _copy_trees(base: Path, trees: Sequence[Path], target: Path) -> None:
     half = Path(tempfile.mkdtemp(prefix="half-", dir=target.parent))
     try:
         for tree in trees:
-            shutil.copytree(tree, half / tree.relative_to(base), symlinks=True)
+            unneeded = shutil.ignore_patterns("include", "doc", "man", "*.a")
+            shutil.copytree(tree, half / tree.relative_to(base), symlinks=True, ignore=unneeded)
         for folder, _, files in os.walk(half):
             Path(folder).chmod(0o755)
             for name in files:

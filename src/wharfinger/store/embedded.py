@@ -138,6 +138,8 @@ class Lease:
             return
         try:
             if is_free(self._layout.keeper_lock):
+                # Whoever sees the new keeper must not take its predecessor's word for its own.
+                self._layout.state.unlink(missing_ok=True)
                 self._start_keeper()
         finally:
             lock.release()
@@ -171,10 +173,11 @@ class Lease:
         pause_s = _WATCH_S
         while not self._closing.wait(pause_s):
             pause_s = _WATCH_S
-            if is_free(self._layout.keeper_lock):
-                with contextlib.suppress(WharfingerError, OSError):
+            # The next round tries again; the keeper's log has the reason.
+            with contextlib.suppress(WharfingerError, OSError):
+                if is_free(self._layout.keeper_lock):
+                    # If it fails for good, its log should not fill up with that reason.
+                    state = self._layout.read_state()
                     self._launch()
-                # If it fails for good, its log should not fill up with the reason.
-                state = self._layout.read_state()
-                if state and state.phase == "failed":
-                    pause_s = _LONGEST_PAUSE_S
+                    if state and state.phase == "failed":
+                        pause_s = _LONGEST_PAUSE_S

@@ -40,14 +40,16 @@ class Answer:
     """One answer, and how it breaks off.
 
     ``sent`` is the number of body bytes after which the connection closes, ``None`` for all.
-    ``reset`` closes the connection with a TCP reset and sends nothing at all. ``chunked`` sends
-    the body without a Content-Length.
+    ``stall_s`` is how long the connection stays open and silent before that. ``reset`` closes the
+    connection with a TCP reset and sends nothing at all. ``chunked`` sends the body without a
+    Content-Length.
     """
 
     status: int = 200
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     sent: int | None = None
+    stall_s: float = 0.0
     reset: bool = False
     chunked: bool = False
 
@@ -72,13 +74,15 @@ class When(TypedDict, total=False):
 
     ``method``: regular expression the whole method matches. ``times``: strikes so often, then
     never again. ``skip``: lets so many matching requests pass first. ``probability``: 0.0 to 1.0,
-    drawn from a generator seeded with the server's fault seed.
+    drawn from a generator seeded with the server's fault seed. ``above``: strikes only while more
+    than so many requests are in flight at once, this one included.
     """
 
     method: str
     times: int
     skip: int
     probability: float
+    above: int
 
 
 Rule = Callable[[Asked], Answer]
@@ -93,6 +97,7 @@ class Fault:
     times: int | None
     skip: int
     probability: float
+    above: int = 0
     instead: Rule | None = None
     change: Callable[[Asked, Answer], Answer] | None = None
     before: Callable[[], None] | None = None
@@ -195,6 +200,15 @@ class Faults:
 
         return self.change(path, cut, **when)
 
+    def stall(self, path: str, seconds: float, *, keep: float = 0.5, **when: Unpack[When]) -> Fault:
+        """Send this share of the body, then nothing for so long, then close the connection."""
+
+        def hang(_: Asked, answer: Answer) -> Answer:
+            sent = int(len(answer.body) * keep)
+            return dataclasses.replace(answer, sent=sent, stall_s=seconds)
+
+        return self.change(path, hang, **when)
+
     def cut_body(self, path: str, *, keep: float = 0.5, **when: Unpack[When]) -> Fault:
         """Send only this share of the body with a Content-Length that fits: broken JSON, 200."""
 
@@ -246,7 +260,7 @@ class Faults:
 
     # --- for the server ---------------------------------------------------------------------
 
-    def striking(self, asked: Asked) -> list[Fault]:
+    def striking(self, asked: Asked, *, in_flight: int = 1) -> list[Fault]:
         """The faults that strike this request; each is counted.
 
         One that would replace an answer replaced already does not strike and stays for later, so
@@ -254,8 +268,9 @@ class Faults:
         """
         striking: list[Fault] = []
         replaced = False
-        for fault in self._rules:
-            if not (replaced and fault.instead) and self._strikes(fault, asked):
+        for fault in list(self._rules):
+            beside = (replaced and fault.instead is not None) or in_flight <= fault.above
+            if not beside and self._strikes(fault, asked):
                 striking.append(fault)
                 replaced = replaced or fault.instead is not None
         return striking
@@ -287,6 +302,7 @@ class Faults:
             times=when.get("times"),
             skip=when.get("skip", 0),
             probability=when.get("probability", 1.0),
+            above=when.get("above", 0),
             instead=instead,
             change=change,
             before=before,

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import re
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Iterator, Mapping
@@ -41,14 +42,20 @@ class LoopbackServer:
     """Serves ``respond`` over HTTP/1.1; as ``async with``, or ``with server.running_in_thread()``.
 
     Attributes:
-        url: ``http://127.0.0.1:port``, without a slash at the end, once it runs.
+        url: ``http://127.0.0.1:port``, without a slash at the end, once it runs; ``https`` when
+            ``tls`` is given. A server that was stopped and started again keeps its port.
         log: every request in the order of their answers.
         faults: what goes wrong, and when.
+        peak: the largest number of requests that were in flight at once; set it to 0 at will.
+        tls: set before the start, serves HTTPS with this context.
     """
 
     def __init__(self, *, host: str = "127.0.0.1", port: int = 0) -> None:
         self.log: list[Logged] = []
         self.faults = Faults()
+        self.peak = 0
+        self.tls: ssl.SSLContext | None = None
+        self._in_flight = 0
         self._host = host
         self._port = port
         self._runner: web.ServerRunner | None = None
@@ -66,12 +73,12 @@ class LoopbackServer:
         """Where the server is found."""
         if self._runner is None:
             raise RuntimeError("the server does not run: use it as a context manager")
-        return f"http://{self._host}:{self._port}"
+        return f"{'http' if self.tls is None else 'https'}://{self._host}:{self._port}"
 
     @property
     def host(self) -> str:
         """Host and port, as they stand in a ``Host`` header."""
-        return self.url.removeprefix("http://")
+        return self.url.partition("://")[2]
 
     async def start(self) -> None:
         """Begin to listen; a port of 0 becomes the one the system chose."""
@@ -79,7 +86,14 @@ class LoopbackServer:
             web.Server(self._handle, access_log=None), shutdown_timeout=0.1, handle_signals=False
         )
         await runner.setup()
-        site = web.TCPSite(runner, self._host, self._port, reuse_address=True, backlog=1024)
+        site = web.TCPSite(
+            runner,
+            self._host,
+            self._port,
+            ssl_context=self.tls,
+            reuse_address=True,
+            backlog=1024,
+        )
         await site.start()
         self._port = runner.addresses[0][1]
         self._runner = runner
@@ -128,8 +142,16 @@ class LoopbackServer:
     # --- one exchange -----------------------------------------------------------------------
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        self._in_flight += 1
+        self.peak = max(self.peak, self._in_flight)
+        try:
+            return await self._exchange(request)
+        finally:
+            self._in_flight -= 1
+
+    async def _exchange(self, request: web.BaseRequest) -> web.StreamResponse:
         asked = await _as_asked(request)
-        striking = self.faults.striking(asked)
+        striking = self.faults.striking(asked, in_flight=self._in_flight)
         for fault in striking:
             if fault.delay_s:
                 await asyncio.sleep(fault.delay_s)
@@ -182,7 +204,7 @@ async def _send(request: web.BaseRequest, answer: Answer) -> web.StreamResponse:
     if answer.reset:
         _reset(request)
     elif answer.sent is not None or answer.chunked or lengths:
-        _break_off(request, answer, lengths)
+        await _break_off(request, answer, lengths)
     elif request.method == "HEAD":
         return await _head_only(request, answer)
     return web.Response(status=answer.status, body=answer.body, headers=answer.headers)
@@ -195,7 +217,7 @@ async def _head_only(request: web.BaseRequest, answer: Answer) -> web.StreamResp
     return response
 
 
-def _break_off(request: web.BaseRequest, answer: Answer, lengths: list[str]) -> None:
+async def _break_off(request: web.BaseRequest, answer: Answer, lengths: list[str]) -> None:
     """Write an answer that no honest server writes, byte by byte, and close the connection."""
     if request.transport is None:
         return
@@ -212,7 +234,10 @@ def _break_off(request: web.BaseRequest, answer: Answer, lengths: list[str]) -> 
         headers["Content-Length"] = lengths[0] if lengths else str(len(answer.body))
     lines = [f"HTTP/1.1 {answer.status} Scripted", *(f"{k}: {v}" for k, v in headers.items())]
     request.transport.write("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
-    request.transport.close()
+    if answer.stall_s:
+        await asyncio.sleep(answer.stall_s)
+    if request.transport is not None:
+        request.transport.close()
 
 
 def _reset(request: web.BaseRequest) -> None:

@@ -1,0 +1,120 @@
+# The two commands of a fresh machine are `make run` and `make test`; `make` alone lists the rest.
+
+PYTHON ?= python3
+VENV ?= .venv
+TESTS ?= tests
+JOBS ?= 2
+
+BIN := $(VENV)/bin
+# pip checks every file against the lock; where it finds them is the machine's own affair.
+INSTALL := $(BIN)/python -m pip install --quiet --require-hashes --disable-pip-version-check
+COMPILE = $(UV) pip compile --quiet --universal --generate-hashes --python-version 3.11 \
+	--no-header --no-emit-index-url --no-emit-find-links
+UV ?= $(BIN)/uv
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+##@ Use
+
+.PHONY: run
+run: setup ## Start with a made-up SWR, synchronise it over HTTP, stay up (RUN_FLAGS=--exit: do not)
+	@$(BIN)/python -m wharfinger.testing.quickstart $(RUN_FLAGS)
+
+.PHONY: setup
+setup: $(VENV)/.run ## Make .venv from the lock; afterwards .venv/bin/wharfinger works
+
+##@ Work on it
+
+.PHONY: test
+test: dev ## Run the whole suite, PostgreSQL included (TESTS=tests/cli: a part of it)
+	@$(BIN)/python -m pytest -q -n $(JOBS) $(TESTS)
+
+.PHONY: check
+check: dev format-check lint types imports test ## All that must hold: format, lint, types, imports, tests
+
+.PHONY: format
+format: dev ## Format the code, and fix what ruff can fix
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+.PHONY: format-check
+format-check: dev ## See that the code is formatted
+	@$(BIN)/ruff format --check .
+
+.PHONY: lint
+lint: dev ## Look for faults without running anything
+	@$(BIN)/ruff check .
+
+.PHONY: types
+types: dev ## Check the types
+	@$(BIN)/mypy
+
+.PHONY: imports
+imports: dev ## Check the layers
+	@$(BIN)/lint-imports
+
+.PHONY: bench
+bench: dev ## Measure syncs beside the official SDK and curl (needs nginx; up to 20 minutes)
+	@$(BIN)/python -m bench
+
+.PHONY: wheel
+wheel: dev ## Build dist/*.whl and dist/*.tar.gz
+	@$(BIN)/python -m build --no-isolation
+
+.PHONY: changelog
+changelog: ## Move the fragments in changes/ into CHANGELOG.md (VERSION=0.2.0)
+	@$(PYTHON) changes/collect.py $(VERSION)
+
+.PHONY: lock
+lock: dev ## Resolve requirements/*.txt again, keeping what still fits (UPGRADE=1: the newest)
+	@$(COMPILE) $(if $(UPGRADE),--upgrade) pyproject.toml -o requirements/run.txt
+	@$(COMPILE) $(if $(UPGRADE),--upgrade) -c requirements/run.txt --group dev pyproject.toml \
+		-o requirements/dev.txt
+	@$(COMPILE) -c requirements/dev.txt requirements/build.in -o requirements/build.txt
+
+.PHONY: clean
+clean: ## Remove what was built and cached; clean-all removes .venv too
+	@rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	@find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: clean-all
+clean-all: clean
+	@rm -rf $(VENV)
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} \
+		/^##@ / {printf "\n%s:\n", substr($$0, 5)} \
+		/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+# --- the environment: each stamp says which locks it holds, so an unchanged lock costs nothing ---
+
+.PHONY: dev
+dev: $(VENV)/.dev
+
+$(VENV)/.made:
+	@command -v $(PYTHON) >/dev/null || { \
+		echo "Wharfinger needs Python 3.11 or newer; there is no $(PYTHON)." \
+		"Say which to use: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Wharfinger needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1)." \
+		"Say which to use: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@echo "making $(VENV) with $$($(PYTHON) -V)"
+	@rm -rf $(VENV)
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		echo "Python's venv module is incomplete; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	@touch $@
+
+$(VENV)/.run: $(VENV)/.made requirements/run.txt requirements/build.txt pyproject.toml
+	@echo "installing what it runs on (requirements/run.txt)"
+	@$(INSTALL) -r requirements/run.txt -r requirements/build.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-index --no-deps \
+		--no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run requirements/dev.txt
+	@echo "installing what its tests need (requirements/dev.txt)"
+	@$(INSTALL) -r requirements/dev.txt
+	@touch $@

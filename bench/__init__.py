@@ -1,0 +1,1 @@
+"""The bench: what a sync costs, beside what users have today, on one upstream."""

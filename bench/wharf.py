@@ -1,0 +1,297 @@
+"""Wharfinger as a contender: a worker process of its own over a real PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from bench.contenders import Images
+from bench.stage import RequestCount
+from wharfinger.domain.model import Caller, RegistryCredential, RunOutcome, RunProgress
+from wharfinger.settings import read_settings
+from wharfinger.store.cluster import DATABASE, OWNER
+from wharfinger.store.database import DatabaseAddress, connection_options
+from wharfinger.store.embedded import Lease, hold
+from wharfinger.store.migrate import migrate
+from wharfinger.store.registries import NewRegistry
+from wharfinger.testing.model import AccessKey
+from wharfinger.testing.rendered import Nginx
+from wharfinger.wiring import House, open_house
+
+PROJECT = "bench-project"
+CALLER = Caller(project_id=PROJECT, project_name="bench", principal="bench")
+# What an unchanged sync may not write.
+TABLES = ("repository", "image", "platform", "image_version", "event")
+# Settings that decide what a figure is worth, and those that shape it.
+DURABILITY = ("fsync", "synchronous_commit", "full_page_writes")
+SHAPE = (
+    "wal_level",
+    "shared_buffers",
+    "max_wal_size",
+    "checkpoint_timeout",
+    "work_mem",
+    "jit",
+    "autovacuum",
+)
+POLL_S = 0.005
+WORKER_STARTS_S = 30.0
+WORKER_STOPS_S = 30.0
+RUN_ENDS_S = 900.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sync:
+    """One sync, from the call to the run's end."""
+
+    seconds: float
+    requests: int
+    peak_mb: float
+    run: RunProgress
+
+
+RowsWritten = dict[str, dict[str, int]]
+
+
+class Server:
+    """The embedded PostgreSQL with its default settings, in a folder of the bench's own."""
+
+    def __init__(self, lease: Lease, data_dir: Path) -> None:
+        self.data_dir = data_dir
+        self._lease = lease
+
+    @classmethod
+    @contextlib.contextmanager
+    def running(cls, data_dir: Path) -> Iterator[Server]:
+        with hold(data_dir) as lease:
+            server = cls(lease, data_dir)
+            migrate(lease.address.owner)
+            yield server
+
+    def settings(self) -> dict[str, str]:
+        """Version and settings, as the server itself tells them.
+
+        Raises:
+            RuntimeError: what is committed would not survive a crash.
+        """
+        with self.superuser() as connection:
+            told = {"version": str(_value(connection, "SELECT version()"))}
+            for name in (*DURABILITY, *SHAPE):
+                told[name] = str(_value(connection, f"SHOW {name}"))
+        off = [name for name in DURABILITY if told[name] != "on"]
+        if off:
+            raise RuntimeError(f"{', '.join(off)} must be on")
+        return told
+
+    @contextlib.contextmanager
+    def superuser(self, database: str = "postgres") -> Iterator[psycopg.Connection[Any]]:
+        dsn = self._lease.superuser_dsn(database)
+        options = connection_options(dsn)
+        with psycopg.connect(dsn, autocommit=True, options=options) as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def fresh_database(self) -> Iterator[str]:
+        """A migrated, empty database; a copy of the one nobody ever used."""
+        name = f"bench_{uuid.uuid4().hex[:12]}"
+        parts = [sql.Identifier(n) for n in (name, DATABASE, OWNER)]
+        with self.superuser() as connection:
+            connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {}").format(*parts))
+            # The copy's dirty pages are not the first sync's to write.
+            connection.execute("CHECKPOINT")
+        try:
+            yield name
+        finally:
+            with self.superuser() as connection:
+                connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(parts[0]))
+
+    def address(self, database: str) -> DatabaseAddress:
+        address = self._lease.address
+        return DatabaseAddress(
+            owner=make_conninfo(address.owner, dbname=database),
+            app=make_conninfo(address.app, dbname=database),
+        )
+
+
+class Wharf:
+    """A house over one database, whose syncs are done by worker processes one starts."""
+
+    def __init__(self, server: Server, database: str, house: House) -> None:
+        self.database = database
+        self.house = house
+        self._server = server
+        self._watch = psycopg.connect(
+            server.address(database).owner,
+            autocommit=True,
+            options=connection_options(server.address(database).owner),
+        )
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def over_a_fresh_database(cls, server: Server) -> AsyncIterator[Wharf]:
+        with server.fresh_database() as database:
+            settings = read_settings(environment={"WHARFINGER_DATA_DIR": str(server.data_dir)})
+            async with open_house(settings, server.address(database)) as house:
+                await house.callers.create_project("bench", PROJECT)
+                wharf = cls(server, database, house)
+                try:
+                    yield wharf
+                finally:
+                    wharf._watch.close()
+
+    async def attach(self, name: str, url: str, key: AccessKey) -> None:
+        """Attach an SWR under a name."""
+        new = NewRegistry(name=name, kind="SwrPrivate", address=url, allow_private_networks=True)
+        credential = RegistryCredential(
+            kind="access_key", identity=key.access_key, secret=key.secret_key
+        )
+        await self.house.registries.add(CALLER, new, credential)
+
+    @contextlib.asynccontextmanager
+    async def worker(self) -> AsyncIterator[WorkerProcess]:
+        """A worker process that is ready to work.
+
+        When the context ends it has ended too, and with its connections whatever they still owed
+        to the table statistics is there.
+        """
+        address = self._server.address(self.database)
+        environment = {
+            **os.environ,
+            "WHARFINGER_DATA_DIR": str(self._server.data_dir),
+            "WHARFINGER_DATABASE_URL": address.owner,
+            "WHARFINGER_DATABASE_APP_URL": address.app,
+            "WHARFINGER_LOG_LEVEL": "warning",
+        }
+        process = await asyncio.create_subprocess_exec(
+            *[sys.executable, "-m", "wharfinger", "worker", f"--parent={os.getpid()}"],
+            env=environment,
+        )
+        try:
+            await self._await_worker(process)
+            yield WorkerProcess(process.pid)
+        finally:
+            process.terminate()
+            await asyncio.wait_for(process.wait(), WORKER_STOPS_S)
+
+    async def _await_worker(self, process: asyncio.subprocess.Process) -> None:
+        deadline = time.monotonic() + WORKER_STARTS_S
+        query = (
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND query ILIKE 'LISTEN%%procrastinate%%'"
+        )
+        while process.returncode is None and time.monotonic() < deadline:
+            with self._server.superuser(self.database) as connection:
+                if _value(connection, query):
+                    return
+            await asyncio.sleep(0.05)
+        raise RuntimeError("the worker does not start")
+
+    async def sync(
+        self, name: str, nginx: Nginx, worker: WorkerProcess, *, full: bool = False
+    ) -> Sync:
+        """Synchronise one registry and wait for the run's end to be visible.
+
+        Raises:
+            RuntimeError: the outcome is not "complete", or the run does not end.
+        """
+        worker.forget_peak()
+        count = RequestCount(nginx)
+        began = time.perf_counter()
+        task_id = await self.house.synchroniser.synchronise_names(CALLER, (name,), full=full)
+        await self._run_ended(task_id, began + RUN_ENDS_S)
+        seconds = time.perf_counter() - began
+        peak_mb = worker.peak_mb()
+        task = await self.house.synchroniser.task(CALLER, task_id)
+        (run,) = task.runs
+        if run.outcome is not RunOutcome.COMPLETE:
+            raise RuntimeError(f"the sync ended {run.outcome}: {run.reasons}")
+        return Sync(seconds=seconds, requests=count.take(), peak_mb=peak_mb, run=run)
+
+    async def _run_ended(self, task_id: str, deadline: float) -> None:
+        query = "SELECT bool_and(state = 'finished') FROM run JOIN task_run t ON t.run_id = run.id"
+        while not _value(self._watch, f"{query} WHERE t.task_id = %s", task_id):
+            if time.perf_counter() > deadline:
+                raise RuntimeError("the run does not end")
+            await asyncio.sleep(POLL_S)
+
+    def stored(self, name: str) -> Images:
+        """(path, tag, digest) of every live image of a registry.
+
+        Raises:
+            RuntimeError: an image is there twice.
+        """
+        rows = self._watch.execute(
+            """
+            SELECT r.namespace || '/' || r.name, i.tag, i.digest
+            FROM image i JOIN repository r ON r.id = i.repository_id
+            JOIN registry g ON g.id = i.registry_id
+            WHERE g.name = %s AND i.retired_at IS NULL
+            """,
+            (name,),
+        ).fetchall()
+        if len(set(rows)) != len(rows):
+            raise RuntimeError("an image is stored twice")
+        return set(rows)
+
+    def lies(self, name: str) -> int:
+        """How many changes behind a standing fingerprint a registry is known for."""
+        return int(
+            _value(self._watch, "SELECT fingerprint_lies FROM registry WHERE name = %s", name)
+        )
+
+    def table_writes(self) -> RowsWritten:
+        """Rows inserted, updated and deleted per table since the database was made.
+
+        Complete only while no worker runs: a busy connection reports later.
+        """
+        with self._server.superuser(self.database) as connection:
+            rows = connection.execute(
+                "SELECT relname, n_tup_ins, n_tup_upd, n_tup_del FROM pg_stat_user_tables"
+                " WHERE schemaname = 'wharfinger' AND relname = ANY(%s)",
+                (list(TABLES),),
+            ).fetchall()
+        return {t: {"ins": i, "upd": u, "del": d} for t, i, u, d in rows}
+
+
+class WorkerProcess:
+    """A running worker, and the most memory it held."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+
+    def forget_peak(self) -> None:
+        """Begin the peak anew (``clear_refs`` of proc(5))."""
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5", "utf-8")
+
+    def peak_mb(self) -> float:
+        """The peak resident memory in MB (1,000,000 bytes)."""
+        for line in Path(f"/proc/{self.pid}/status").read_text("utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024 / 1e6
+        raise RuntimeError("the worker has no peak memory")
+
+
+def difference(before: RowsWritten, after: RowsWritten) -> RowsWritten:
+    """What was written in between, without the tables and operations where nothing was."""
+    found: RowsWritten = {}
+    for table, counts in after.items():
+        grown = {k: n - before.get(table, {}).get(k, 0) for k, n in counts.items()}
+        if any(grown.values()):
+            found[table] = {k: n for k, n in grown.items() if n}
+    return found
+
+
+def _value(connection: psycopg.Connection[Any], query: str, *parameters: Any) -> Any:
+    row = connection.execute(query, parameters).fetchone()  # type: ignore[arg-type]
+    return row[0] if row else None
