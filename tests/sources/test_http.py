@@ -7,6 +7,7 @@ import gzip
 import ipaddress
 import socket
 import ssl
+import tracemalloc
 import zlib
 
 import pytest
@@ -260,8 +261,15 @@ async def test_h34_a_gzip_bomb_does_not_go_off(echo):
     bomb = gzip.compress(b"0" * 50_000_000)
     echo.faults.answer("/", 200, body=bomb, headers={"Content-Encoding": "gzip"})
 
-    with pytest.raises(TooLargeError):
-        await fetch(f"{echo.url}/", max_bytes=100_000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(TooLargeError):
+            await fetch(f"{echo.url}/", max_bytes=100_000)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 5_000_000
 
 
 async def test_compressed_answers_are_read(echo):

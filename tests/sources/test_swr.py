@@ -183,10 +183,14 @@ async def test_h02_what_stood_all_along_is_listed_or_the_list_is_not_complete(
     assert before & after <= set(found)
 
 
-@pytest.mark.parametrize("change", [delete_first, push_first, replace_first_by_last])
+def push_last(world):
+    world.push("team/zebra", "v1")
+
+
+@pytest.mark.parametrize("change", [delete_first, push_first, push_last, replace_first_by_last])
 async def test_h02_a_list_that_shifts_between_its_pages_is_not_complete(upstream, change):
     upstream.swr.default_order = "name"
-    fill(upstream, 12)
+    fill(upstream, 13)
     upstream.faults.before(REPOSITORIES, lambda: change(upstream.world), skip=1, times=1)
 
     with pytest.raises(ListMovedError):
@@ -249,6 +253,16 @@ async def test_h07_a_marker_that_comes_again_is_a_loop(upstream):
 
     with pytest.raises(ListLoopError):
         await listed(upstream, api="v3")
+
+
+@pytest.mark.parametrize("api", ["v2", "v3"])
+async def test_a_row_that_comes_twice_is_a_list_that_moved(upstream, api):
+    row = {"namespace": "a", "namespace_name": "a", "name": "r"}
+    body = [row, row] if api == "v2" else {"repos": [row, row]}
+    upstream.faults.answer("/manage/repos", 200, body=body)
+
+    with pytest.raises(ListMovedError, match="twice"):
+        await listed(upstream, api=api)
 
 
 async def test_h03_an_empty_list_with_a_total_is_not_complete(upstream):

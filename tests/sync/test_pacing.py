@@ -207,6 +207,30 @@ async def test_a_cancelled_call_gives_its_place_back():
     assert budget.in_use == 0
 
 
+async def test_a_call_cancelled_at_its_very_turn_gives_its_place_back():
+    budget = HostBudget(start=1, most=1)
+    first = await budget.acquire()
+    waiting = asyncio.create_task(budget.acquire())
+    await asyncio.sleep(0)
+
+    first.release()
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+    assert budget.in_use == 0
+
+
+async def test_a_host_that_is_hardly_asked_proves_nothing():
+    budget = HostBudget(start=4, most=32)
+    http = paced(Script(), budget=budget)
+
+    for _ in range(100):
+        await http.call(GET, read)
+
+    assert budget.concurrency == 4
+
+
 def authorise_with(*tokens):
     seen = []
 
