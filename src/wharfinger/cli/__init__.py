@@ -7,7 +7,7 @@ import sys
 import typer
 
 from wharfinger.cli import images, people, registries, serve, show_settings, sync
-from wharfinger.cli.common import GlobalOptions, complain
+from wharfinger.cli.common import GlobalOptions, complain, print_json
 from wharfinger.domain.errors import WharfingerError
 
 app = typer.Typer(
@@ -30,13 +30,31 @@ app.add_typer(registries.registries, name="registry")
 
 
 def main() -> None:
-    """Run the command; errors made on purpose are one line and exit code 1."""
+    """Run the command; errors made on purpose are one line and exit code 1, misuse is 2."""
+    if "--json" in sys.argv:
+        sys.exit(_run_for_machines())
     try:
         app()
     except WharfingerError as error:
-        complain(error, json="--json" in sys.argv)
+        complain(error)
         sys.exit(1)
-    except BrokenPipeError:
-        # The reader of our output has seen enough.
-        sys.stderr.close()
-        sys.exit(0)
+
+
+def _run_for_machines() -> int:
+    """Run the command so that standard output holds one JSON document whatever happens."""
+    try:
+        return app(standalone_mode=False) or 0
+    except WharfingerError as error:
+        print_json({"error_code": error.code, "error_msg": str(error)})
+        return 1
+    except typer.Abort:
+        print_json({"error_code": "interrupted", "error_msg": "interrupted"})
+        return 1
+    except Exception as error:
+        # Typer's own errors have no public class in common; this method is what they share.
+        message = getattr(error, "format_message", None)
+        if message is not None:
+            print_json({"error_code": "usage", "error_msg": message()})
+            return 2
+        print_json({"error_code": "error", "error_msg": f"an error of our own: {error!r}"})
+        raise

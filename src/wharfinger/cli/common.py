@@ -34,6 +34,12 @@ ProjectOption = Annotated[
 _flags: dict[str, Any] = {}
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print_line(__version__)
+        raise typer.Exit
+
+
 class GlobalOptions:
     """Options that stand before the command."""
 
@@ -51,13 +57,16 @@ class GlobalOptions:
             str | None, typer.Option(help="debug, info, warning or error.", show_default=False)
         ] = None,
         version: Annotated[
-            bool, typer.Option("--version", help="Print the version and exit.")
+            bool,
+            typer.Option(
+                "--version",
+                help="Print the version and exit.",
+                is_eager=True,
+                callback=_print_version,
+            ),
         ] = False,
     ) -> None:
         """Keep the list of every container image in every registry you own."""
-        if version:
-            print_line(__version__)
-            raise typer.Exit
         _flags.update(data_dir=data_dir, database_url=database_url, log_level=log_level)
 
 
@@ -158,12 +167,9 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
-def complain(error: WharfingerError, *, json: bool) -> None:
-    """Say what went wrong: on standard error, or as the one JSON document that was asked for."""
-    if json:
-        print_json({"error_code": error.code, "error_msg": str(error)})
-    else:
-        sys.stderr.write(f"wharfinger: {error}\n")
+def complain(error: WharfingerError) -> None:
+    """Say what went wrong, on standard error."""
+    sys.stderr.write(f"wharfinger: {error}\n")
 
 
 def read_secret(what: str) -> str:

@@ -16,7 +16,6 @@ from wharfinger.cli.common import (
     JsonFlag,
     ProjectOption,
     caller_of,
-    finishing,
     print_json,
     print_line,
     with_house,
@@ -76,12 +75,14 @@ async def _somebody_works(house: House) -> AsyncIterator[None]:
     if await house.queue.has_live_worker(WORKER_FRESH_S):
         yield
         return
-    async with (
-        house.worker(name="command line") as worker,
-        finishing(asyncio.create_task(worker.run())),
-    ):
-        yield
-        worker.stop()
+    async with house.worker(name="command line") as worker:
+        working = asyncio.create_task(worker.run())
+        try:
+            yield
+        finally:
+            # Not cancelled: the job that has just ended the run still has itself to take away.
+            worker.stop()
+            await working
 
 
 async def _wait(house: House, caller: Caller, task_id: str, *, show: bool) -> TaskProgress:

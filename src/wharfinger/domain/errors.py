@@ -198,6 +198,12 @@ class StoreUnavailableError(WharfingerError):
     code = "store_unavailable"
 
 
+class StoreBusyError(StoreUnavailableError):
+    """The database gave this transaction up for another one's sake; the same may succeed now."""
+
+    code = "store_busy"
+
+
 class SetupError(WharfingerError):
     """The installation is wrong; the message says what to change."""
 

@@ -12,7 +12,7 @@ import psycopg
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from wharfinger.domain.errors import SetupError, StoreUnavailableError
+from wharfinger.domain.errors import SetupError, StoreBusyError, StoreUnavailableError
 
 Connection = psycopg.AsyncConnection[TupleRow]
 
@@ -104,6 +104,12 @@ class Database:
                 yield connection
         except PoolTimeout as exc:
             raise StoreUnavailableError("the database does not answer") from exc
+        except (
+            psycopg.errors.DeadlockDetected,
+            psycopg.errors.SerializationFailure,
+            psycopg.errors.LockNotAvailable,
+        ) as exc:
+            raise StoreBusyError(f"the database was busy: {type(exc).__name__}") from exc
         except psycopg.OperationalError as exc:
             raise StoreUnavailableError(f"the database failed: {type(exc).__name__}") from exc
 

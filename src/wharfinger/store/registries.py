@@ -163,12 +163,13 @@ async def remove_registry(tx: Connection, project_id: str, registry_id: str) -> 
     """
     scope = {"project": project_id, "registry": registry_id, "run": None}
     await tx.execute(_RUNS["lock_registry"], scope)
+    # Batches under way take repositories before their run; so must this.
+    cursor = await tx.execute(_SQL["lock_all_repositories"], scope)
+    repositories = [row[0] for row in await cursor.fetchall()]
     reason = Reason(code="removed", message="the registry was removed")
     stop = {**scope, "reasons": Jsonb(msgspec.to_builtins([reason]))}
     await tx.execute(_SQL["stop_runs"], stop)
-    cursor = await tx.execute(_SQL["all_repositories"], scope)
-    row = await cursor.fetchone()
-    parameters = {**scope, "repositories": row[0] if row else []}
+    parameters = {**scope, "repositories": repositories}
     await prepare_workspace(tx)
     await tx.execute(_RUNS["absent_images"], parameters)
     await tx.execute(_WRITING["retire"], parameters)

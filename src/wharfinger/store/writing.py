@@ -330,6 +330,9 @@ async def conclude(tx: Connection, scope: Mapping[str, Any], tally: Tally) -> bo
 
     The run's row comes before the feed's, always, so that two batches cannot wait for each other.
     Returns whether the run has nothing left but its end.
+
+    Raises:
+        FencedError: the run is over; nothing of this transaction may stay.
     """
     cursor = await tx.execute(_SQL["count_changes"])
     changes: dict[str, int] = dict(await cursor.fetchall())
@@ -339,6 +342,9 @@ async def conclude(tx: Connection, scope: Mapping[str, Any], tally: Tally) -> bo
     tally.restored += changes.get("restored", 0)
     cursor = await tx.execute(_SQL["count_into_run"], {**scope, **tally.parameters()})
     row = await cursor.fetchone()
+    if row is None and scope["run"] is not None:
+        # The run was ended while this batch waited for its rows: a registry that was removed.
+        raise FencedError(f"run {scope['run']} is over")
     events = sum(count for kind, count in changes.items() if kind != "touched")
     if events:
         cursor = await tx.execute(_SQL["take_numbers"], {**scope, "count": events})

@@ -12,7 +12,12 @@ import structlog
 from procrastinate import exceptions as job_errors
 from procrastinate.connector import BaseConnector
 
-from wharfinger.domain.errors import FencedError, NotFoundError, StoreUnavailableError
+from wharfinger.domain.errors import (
+    FencedError,
+    NotFoundError,
+    StoreBusyError,
+    StoreUnavailableError,
+)
 from wharfinger.store import runs
 from wharfinger.store.database import Connection, Database
 from wharfinger.sync.engine import Engine
@@ -196,6 +201,9 @@ class Worker:
                 log.info("job.fenced", task=name, job=context.job.id)
             except NotFoundError:
                 log.info("job.pointless", task=name, job=context.job.id)
+            except StoreBusyError:
+                log.info("job.busy", task=name, job=context.job.id)
+                raise
             except StoreUnavailableError:
                 # This worker may no longer be able to say that the job failed. Another one, or
                 # this one under a new name, takes it up when the old name is given up.

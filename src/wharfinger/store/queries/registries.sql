@@ -46,6 +46,6 @@ WHERE registry_id = %(registry)s AND state <> 'finished'
 UPDATE registry SET address = %(address)s, config_generation = config_generation + 1
 WHERE id = %(registry)s AND address <> %(address)s
 
--- name: all_repositories
-SELECT coalesce(array_agg(id), '{}') FROM repository
-WHERE registry_id = %(registry)s AND retired_at IS NULL
+-- name: lock_all_repositories
+SELECT id FROM repository WHERE registry_id = %(registry)s AND retired_at IS NULL
+ORDER BY id FOR NO KEY UPDATE

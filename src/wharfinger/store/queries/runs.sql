@@ -1,4 +1,4 @@
--- Tasks, runs and units. Locks are taken in one order: registry, run, feed.
+-- Tasks, runs and units. Locks are taken in one order: registry, unit, repositories, run, feed.
 
 -- name: lock_registry
 SELECT id FROM registry WHERE id = %(registry)s FOR NO KEY UPDATE

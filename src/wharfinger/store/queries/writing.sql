@@ -246,7 +246,7 @@ UPDATE run SET
     held = held + %(held)s,
     reasons = CASE WHEN jsonb_array_length(reasons) < 1000 THEN reasons || %(reasons)s::jsonb
         ELSE reasons END
-WHERE id = %(run)s
+WHERE id = %(run)s AND state = 'running'
 RETURNING listing <> 'open' AND units_done = units_total AS ready
 
 -- name: take_numbers
