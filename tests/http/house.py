@@ -6,6 +6,7 @@ import asyncio
 import datetime as dt
 import threading
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from rows import AT, Rows
 from wharfinger.domain.errors import NotConfiguredError, NotFoundError
 from wharfinger.domain.model import RunOutcome, RunProgress, RunState, TaskProgress
 from wharfinger.http.app import create_app
-from wharfinger.http.services import Services
+from wharfinger.http.services import Services, Synchroniser
 from wharfinger.identity.authentication import Authenticator
 from wharfinger.service.inventory import Inventory
 from wharfinger.store.callers import Callers, NewCredential
@@ -102,8 +103,15 @@ class Tenant(Rows):
 class House:
     """The running server."""
 
-    def __init__(self, address: DatabaseAddress, key_file: Path, sql: psycopg.Connection) -> None:
+    def __init__(
+        self,
+        address: DatabaseAddress,
+        key_file: Path,
+        sql: psycopg.Connection,
+        synchroniser: Callable[[Database], Synchroniser] | None = None,
+    ) -> None:
         self.sql = sql
+        self._make_synchroniser = synchroniser
         self.synchroniser = ScriptedSynchroniser()
         self.ready = True
         self._address = address
@@ -155,6 +163,8 @@ class House:
         await self.database.open()
         self.callers = Callers(self.database, Sealer.from_file(self._key_file))
         self.reading = Reading(self.database)
+        if self._make_synchroniser is not None:
+            self.synchroniser = self._make_synchroniser(self.database)
         app = create_app(
             Services(
                 authenticator=Authenticator(self.callers),

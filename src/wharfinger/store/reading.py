@@ -38,8 +38,7 @@ _SYNCED_MS = sql.SQL(
 # One statement reads one snapshot: the event number, the total and the rows belong together. The
 # ids come first, so that a deep offset passes over index entries and not over whole rows.
 _PAGE = sql.SQL("""
-WITH wanted AS MATERIALIZED ({wanted}),
-page AS MATERIALIZED (
+WITH page AS MATERIALIZED (
     SELECT i.id FROM image i WHERE {images}
     ORDER BY i.id {direction} OFFSET %(offset)s LIMIT %(limit)s
 ), item AS (
@@ -60,17 +59,23 @@ SELECT coalesce((SELECT f.seq FROM tenant_feed f WHERE f.project_id = %(project_
 FROM (SELECT) one LEFT JOIN item ON true
 ORDER BY item.id {direction}
 """)
-_NOTHING_WANTED = sql.SQL("SELECT NULL::bigint AS id, NULL::integer AS live_images WHERE false")
-_WANTED = sql.SQL("""
-    SELECT r.id, r.live_images
-    FROM repository r JOIN registry g ON g.id = r.registry_id
-    WHERE {conditions}
+_REPOSITORIES = sql.SQL("""
+    SELECT r.id FROM repository r JOIN registry g ON g.id = r.registry_id WHERE {conditions}
+""")
+# Two arms for two partial unique indexes, which are the only ones that lead from a repository to
+# its images; a plain comparison could use neither.
+_OF_REPOSITORIES = sql.SQL("""
+    ((i.tag IS NOT NULL AND i.repository_id = ANY(%(repository_ids)s))
+     OR (i.tag IS NULL AND i.repository_id = ANY(%(repository_ids)s)))
 """)
 _TOTAL_BY_REPOSITORY = sql.SQL("""
     SELECT coalesce(sum(r.live_images), 0) FROM repository r
     WHERE {tenant} AND r.registry_id = ANY(%(registry_ids)s)
 """)
-_TOTAL_OF_WANTED = sql.SQL("SELECT coalesce(sum(wanted.live_images), 0) FROM wanted")
+_TOTAL_OF_REPOSITORIES = sql.SQL("""
+    SELECT coalesce(sum(r.live_images), 0) FROM repository r
+    WHERE {tenant} AND r.id = ANY(%(repository_ids)s)
+""")
 _TOTAL_COUNTED = sql.SQL("SELECT count(*) FROM image i WHERE {images}")
 _LATEST = sql.SQL("""
     i.id IN (SELECT r.latest_image_id FROM repository r
@@ -103,8 +108,12 @@ class Reading:
         async with self._database.tenant(project_id) as connection:
             scope = await self._scope(connection, project_id, wanted.scope)
             values = _image_values(project_id, wanted, scope) | {"offset": offset, "limit": limit}
+            if wanted.asks_about_repositories:
+                values["repository_ids"] = await _ids(connection, _repository_query(wanted), values)
             query = _page_query(wanted, descending=descending)
-            rows = await (await connection.execute(query, values)).fetchall()
+            # Never prepared: the best plan depends on how many registries and repositories match.
+            cursor = await connection.execute(query, values, prepare=False)
+            rows = await cursor.fetchall()
             as_of, total = rows[0][:2]
             found = [row[2:] for row in rows if row[2] is not None]
             platforms = await self._platforms(connection, project_id, found)
@@ -220,13 +229,17 @@ class _IndexRow(msgspec.Struct, frozen=True):
     repository_id: int
 
 
+async def _ids(connection: Connection, query: sql.Composed, values: dict[str, Any]) -> list[int]:
+    cursor = await connection.execute(query, values, prepare=False)
+    return [row[0] for row in await cursor.fetchall()]
+
+
 def _page_query(wanted: ImageFilter, *, descending: bool, in_turns: bool = False) -> sql.Composed:
     images = _image_conditions(wanted)
     if in_turns:
         # Whoever reads the whole list in turns counts it by reading it.
         images += sql.SQL(" AND i.id > %(after_id)s")
     return _PAGE.format(
-        wanted=_wanted_repositories(wanted),
         images=images,
         direction=sql.SQL("DESC" if descending else "ASC"),
         updated_ms=_UPDATED_MS,
@@ -240,13 +253,11 @@ def _total(wanted: ImageFilter, images: sql.Composable) -> sql.Composable:
     if wanted.asks_about_single_images:
         return _TOTAL_COUNTED.format(images=images)
     if wanted.asks_about_repositories:
-        return _TOTAL_OF_WANTED
+        return _TOTAL_OF_REPOSITORIES.format(tenant=REPOSITORY_TENANT)
     return _TOTAL_BY_REPOSITORY.format(tenant=REPOSITORY_TENANT)
 
 
-def _wanted_repositories(wanted: ImageFilter) -> sql.Composable:
-    if not wanted.asks_about_repositories:
-        return _NOTHING_WANTED
+def _repository_query(wanted: ImageFilter) -> sql.Composed:
     conditions: list[sql.Composable] = [
         REPOSITORY_TENANT,
         sql.SQL("r.registry_id = ANY(%(registry_ids)s)"),
@@ -256,7 +267,7 @@ def _wanted_repositories(wanted: ImageFilter) -> sql.Composable:
     if wanted.name_contains is not None:
         conditions.append(sql.SQL("r.id IN (SELECT search_repositories(%(name_pattern)s))"))
     conditions += _span_conditions(_SYNCED_MS, "synced", wanted.synced)
-    return _WANTED.format(conditions=sql.SQL(" AND ").join(conditions))
+    return _REPOSITORIES.format(conditions=sql.SQL(" AND ").join(conditions))
 
 
 def _image_conditions(wanted: ImageFilter) -> sql.Composed:
@@ -268,7 +279,7 @@ def _image_conditions(wanted: ImageFilter) -> sql.Composed:
         sql.SQL("i.registry_id = ANY(%(registry_ids)s)"),
     ]
     if wanted.asks_about_repositories:
-        conditions.append(sql.SQL("i.repository_id IN (SELECT wanted.id FROM wanted)"))
+        conditions.append(_OF_REPOSITORIES)
     if wanted.latest_only:
         conditions.append(_LATEST.format(tenant=REPOSITORY_TENANT))
     if wanted.tag is not None:
