@@ -154,5 +154,3 @@ async def pages(tx) -> int:
     )
     row = await cursor.fetchone()
     return int(row[0])
-
-

@@ -60,9 +60,7 @@ async def test_what_was_rolled_back_was_never_asked_for(yard, upstream):
             _, (run,) = await runs.queue_task(
                 tx, PROJECT, [registry], name="n", requested={}, requested_by="t", full=False
             )
-            await yard.house.queue.plan(
-                tx, project_id=PROJECT, run_id=run.id, registry_id=registry
-            )
+            await yard.house.queue.plan(tx, project_id=PROJECT, run_id=run.id, registry_id=registry)
             raise RuntimeError("on purpose")
 
     assert yard.value("SELECT count(*) FROM run") == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from wharfinger.domain.errors import NotConfiguredError, NotFoundError
 from wharfinger.domain.model import (
@@ -61,6 +61,8 @@ class Synchroniser:
     ) -> str:
         """Synchronise all registries, or those given as (id, kind); returns the task's id.
 
+        An empty kind leaves the kind open; an empty id stands for every registry of the kind.
+
         Raises:
             NotConfiguredError: everything was asked for, and there is no registry.
             NotFoundError: a registry does not exist, or is of another kind.
@@ -72,12 +74,7 @@ class Synchroniser:
             known = {r[0]: r[2] for r in found if r[3] in granted}
             if everything and not known:
                 raise NotConfiguredError(_how_to_configure(caller, "SwrPrivate"))
-            for registry_id, kind in () if everything else chosen:
-                if known.get(_canonical(registry_id)) != kind:
-                    raise NotFoundError(
-                        f"registry_info: there is no {kind} registry with the id {registry_id}"
-                    )
-            wanted = list(known) if everything else [_canonical(r) for r, _ in chosen]
+            wanted = list(known) if everything else _choose(known, chosen)
             return await self._queue(
                 tx,
                 caller,
@@ -198,6 +195,18 @@ def run_status(run: RunProgress) -> str:
         return RUNNING
     good = run.outcome in (RunOutcome.COMPLETE, RunOutcome.HELD)
     return FINISHED if good else FAILED
+
+
+def _choose(known: Mapping[str, str], chosen: Sequence[tuple[str, str]]) -> list[str]:
+    wanted: list[str] = []
+    for asked_id, kind in chosen:
+        registry_id = _canonical(asked_id)
+        found = [i for i, k in known.items() if kind in ("", k) and registry_id in ("", i)]
+        if not found:
+            which = f"with the id {asked_id}" if asked_id else "at all"
+            raise NotFoundError(f"registry_info: there is no {kind} registry {which}")
+        wanted += found
+    return wanted
 
 
 def _how_to_configure(caller: Caller, kind: str) -> str:

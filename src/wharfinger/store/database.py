@@ -45,7 +45,7 @@ class Database:
             open=False,
             min_size=1,
             max_size=max_connections,
-            timeout=10,
+            timeout=5,
             check=AsyncConnectionPool.check_connection,
             configure=_configure,
             kwargs={"options": connection_options(address.app)},

@@ -539,7 +539,7 @@ async def finish_run(
         reason = msgspec.to_builtins([_held_reason(held, ending)])
         await tx.execute(_SQL["add_reasons"], {"run": run_id, "reasons": Jsonb(reason)})
     await _settle(tx, scope, ending, outcome)
-    await tx.execute(_SQL["finish_run"], {"run": run_id, "outcome": outcome})
+    await tx.execute(_SQL["finish_run"], {**scope, "outcome": outcome})
     for sweep in ("sweep_listing_rows", "sweep_listings", "sweep_units", "sweep_pages"):
         await tx.execute(_SQL[sweep], {"run": run_id})
     cursor_ = await tx.execute(_SQL["queued_run"], {"registry": registry_id})

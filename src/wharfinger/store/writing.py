@@ -351,5 +351,5 @@ async def conclude(tx: Connection, scope: Mapping[str, Any], tally: Tally) -> bo
         last = await cursor.fetchone()
         if last is None:
             raise LookupError(f"project {scope['project']} has no feed")
-        await tx.execute(_SQL["write_events"], {**scope, "base": last[0] - events})
+        await tx.execute(_SQL["write_events"], {**scope, "base": last[0] - events, "at": last[1]})
     return bool(row and row[0])

@@ -61,6 +61,8 @@ CREATE TABLE registry (
     fingerprint_lies bigint NOT NULL DEFAULT 0,
     live_images bigint NOT NULL DEFAULT 0,
     held_images bigint NOT NULL DEFAULT 0,
+    -- A complete list older than this is stale.
+    stale_after interval NOT NULL DEFAULT '26 hours',
     created_at timestamptz NOT NULL DEFAULT now(),
     removed_at timestamptz
 );
@@ -131,7 +133,7 @@ CREATE TABLE image_version (
     size bigint NOT NULL,
     updated_at timestamptz NOT NULL,
     run_id uuid NOT NULL,
-    PRIMARY KEY (image_id, from_seq)
+    PRIMARY KEY (project_id, image_id, from_seq)
 );
 
 -- The children of an index. Content-addressed, so a parent's rows never change.
@@ -160,9 +162,12 @@ CREATE TABLE event (
     tag text,
     digest_before text,
     digest_after text,
+    -- Taken together with the number, under the feed's lock: later numbers never have an earlier
+    -- time, so that "as of" a time is "as of" a number.
     at timestamptz NOT NULL,
     PRIMARY KEY (project_id, seq)
 );
+CREATE INDEX event_at_idx ON event (project_id, at);
 
 -- Tasks, runs, units ------------------------------------------------------------------------------
 
@@ -209,6 +214,8 @@ CREATE TABLE run (
     restored bigint NOT NULL DEFAULT 0,
     held bigint NOT NULL DEFAULT 0,
     reasons jsonb NOT NULL DEFAULT '[]',
+    -- The last event number of the tenant when the run ended: the list as this run left it.
+    finished_seq bigint,
     queued_at timestamptz NOT NULL DEFAULT now(),
     started_at timestamptz,
     finished_at timestamptz

@@ -242,7 +242,8 @@ WHERE r.id = seen.id AND r.verdict = 'complete' AND r.verdict_reason IS NULL
   AND r.listed_at < %(began)s
 
 -- name: finish_run
-UPDATE run SET state = 'finished', outcome = %(outcome)s, finished_at = now()
+UPDATE run SET state = 'finished', outcome = %(outcome)s, finished_at = now(),
+    finished_seq = (SELECT seq FROM tenant_feed WHERE project_id = %(project)s)
 WHERE id = %(run)s
 
 -- name: settle_registry

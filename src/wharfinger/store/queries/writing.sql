@@ -250,7 +250,7 @@ WHERE id = %(run)s AND state = 'running'
 RETURNING listing <> 'open' AND units_done = units_total AS ready
 
 -- name: take_numbers
-UPDATE tenant_feed SET seq = seq + %(count)s WHERE project_id = %(project)s RETURNING seq
+UPDATE tenant_feed SET seq = seq + %(count)s WHERE project_id = %(project)s RETURNING seq, clock_timestamp()
 
 -- name: write_events
 WITH numbered AS (
@@ -260,12 +260,13 @@ WITH numbered AS (
     INSERT INTO event (project_id, seq, kind, image_id, repository_id, registry_id, run_id, tag,
         digest_before, digest_after, at)
     SELECT %(project)s, seq, kind, image_id, repository_id, %(registry)s, %(run)s, tag,
-        digest_before, digest_after, now()
+        digest_before, digest_after, %(at)s
     FROM numbered
 ), closed AS (
     UPDATE image_version v SET to_seq = n.seq
     FROM numbered n
-    WHERE n.kind IN ('moved', 'retired') AND v.image_id = n.image_id AND v.to_seq IS NULL
+    WHERE n.kind IN ('moved', 'retired') AND v.project_id = %(project)s
+      AND v.image_id = n.image_id AND v.to_seq IS NULL
 )
 INSERT INTO image_version (image_id, project_id, from_seq, digest, config_digest, size,
     updated_at, run_id)
