@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,9 @@ from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from wharfinger.domain.errors import SetupError, StoreBusyError, StoreUnavailableError
+
+# What a server says that will let us in a little later.
+_PASSING = re.compile("starting up|shutting down|recovery|too many|reserved")
 
 Connection = psycopg.AsyncConnection[TupleRow]
 
@@ -40,6 +44,8 @@ class Database:
     """
 
     def __init__(self, address: DatabaseAddress, *, max_connections: int = 8) -> None:
+        self._address = address.app
+        self._options = connection_options(address.app)
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             address.app,
             open=False,
@@ -48,7 +54,7 @@ class Database:
             timeout=5,
             check=AsyncConnectionPool.check_connection,
             configure=_configure,
-            kwargs={"options": connection_options(address.app)},
+            kwargs={"options": self._options},
         )
 
     @property
@@ -62,12 +68,26 @@ class Database:
         Raises:
             SetupError: the role is a superuser, bypasses row-level security or owns the tables.
         """
+        await self._try_to_log_in()
         try:
             await self._pool.open(wait=True, timeout=15)
         except PoolTimeout as exc:
             raise StoreUnavailableError("the database does not answer") from exc
         async with self.system() as connection:
             await _refuse_a_role_above_the_law(connection)
+
+    async def _try_to_log_in(self) -> None:
+        """Learn why there is no connection: the pool only knows that there is none."""
+        try:
+            connection = await psycopg.AsyncConnection.connect(
+                self._address, connect_timeout=10, options=self._options
+            )
+        except psycopg.OperationalError as exc:
+            why = str(exc).strip().splitlines()[-1]
+            if "FATAL" in why and not _PASSING.search(why):
+                raise SetupError(f"the working role cannot use the database: {why}") from exc
+            raise StoreUnavailableError(f"the database does not answer: {why}") from exc
+        await connection.close()
 
     async def close(self) -> None:
         """Close every connection."""
