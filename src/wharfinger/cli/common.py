@@ -56,7 +56,7 @@ class GlobalOptions:
         log_level: Annotated[
             str | None, typer.Option(help="debug, info, warning or error.", show_default=False)
         ] = None,
-        version: Annotated[
+        version: Annotated[  # noqa: ARG004 - its callback has ended the program by now
             bool,
             typer.Option(
                 "--version",
