@@ -105,41 +105,37 @@ class Reading:
         descending: bool = False,
     ) -> ImagePage:
         """Read one page of images, in the order of their ids."""
+        turn = _Turn(offset=offset, limit=limit, descending=descending)
         async with self._database.tenant(project_id) as connection:
-            scope = await self._scope(connection, project_id, wanted.scope)
-            values = _image_values(project_id, wanted, scope) | {"offset": offset, "limit": limit}
-            if wanted.asks_about_repositories:
-                values["repository_ids"] = await _ids(connection, _repository_query(wanted), values)
-            query = _page_query(wanted, descending=descending)
-            # Never prepared: the best plan depends on how many registries and repositories match.
-            cursor = await connection.execute(query, values, prepare=False)
-            rows = await cursor.fetchall()
-            as_of, total = rows[0][:2]
-            found = [row[2:] for row in rows if row[2] is not None]
-            platforms = await self._platforms(connection, project_id, found)
+            return await self._page(connection, project_id, wanted, turn)
+
+    async def images_after(
+        self, project_id: str, wanted: ImageFilter, *, after_id: int, limit: int
+    ) -> tuple[ListedImage, ...]:
+        """Read the images whose ids follow ``after_id``, in the order of their ids."""
+        turn = _Turn(limit=limit, after_id=after_id)
+        async with self._database.tenant(project_id) as connection:
+            return (await self._page(connection, project_id, wanted, turn)).items
+
+    async def _page(
+        self, connection: Connection, project_id: str, wanted: ImageFilter, turn: _Turn
+    ) -> ImagePage:
+        scope = await self._scope(connection, project_id, wanted.scope)
+        values = _image_values(project_id, wanted, scope) | msgspec.structs.asdict(turn)
+        if wanted.asks_about_repositories:
+            values["repository_ids"] = await _ids(connection, _repository_query(wanted), values)
+        # Never prepared: the best plan depends on how many registries and repositories match.
+        cursor = await connection.execute(_page_query(wanted, turn), values, prepare=False)
+        rows = await cursor.fetchall()
+        as_of, total = rows[0][:2]
+        found = [row[2:] for row in rows if row[2] is not None]
+        platforms = await self._platforms(connection, project_id, found)
         return ImagePage(
             total=total,
             items=tuple(_listed_image(row, platforms) for row in found),
             as_of=as_of,
             verdict=scope.verdict,
         )
-
-    async def images_after(
-        self, project_id: str, wanted: ImageFilter, *, after_id: int, limit: int
-    ) -> tuple[ListedImage, ...]:
-        """Read the images whose ids follow ``after_id``, in the order of their ids."""
-        async with self._database.tenant(project_id) as connection:
-            scope = await self._scope(connection, project_id, wanted.scope)
-            values = _image_values(project_id, wanted, scope) | {
-                "offset": 0,
-                "limit": limit,
-                "after_id": after_id,
-            }
-            query = _page_query(wanted, descending=False, in_turns=True)
-            rows = await (await connection.execute(query, values)).fetchall()
-            found = [row[2:] for row in rows if row[2] is not None]
-            platforms = await self._platforms(connection, project_id, found)
-        return tuple(_listed_image(row, platforms) for row in found)
 
     async def worth(self, project_id: str, scope: RegistryScope) -> tuple[int, VerdictState]:
         """Tell the number of the last event and how much the list of a scope can be believed."""
@@ -234,14 +230,24 @@ async def _ids(connection: Connection, query: sql.Composed, values: dict[str, An
     return [row[0] for row in await cursor.fetchall()]
 
 
-def _page_query(wanted: ImageFilter, *, descending: bool, in_turns: bool = False) -> sql.Composed:
+class _Turn(msgspec.Struct, frozen=True, kw_only=True):
+    """Which part of the matching rows: by offset, or those after an id."""
+
+    limit: int
+    offset: int = 0
+    after_id: int | None = None
+    descending: bool = False
+
+
+def _page_query(wanted: ImageFilter, turn: _Turn) -> sql.Composed:
     images = _image_conditions(wanted)
+    in_turns = turn.after_id is not None
     if in_turns:
         # Whoever reads the whole list in turns counts it by reading it.
         images += sql.SQL(" AND i.id > %(after_id)s")
     return _PAGE.format(
         images=images,
-        direction=sql.SQL("DESC" if descending else "ASC"),
+        direction=sql.SQL("DESC" if turn.descending else "ASC"),
         updated_ms=_UPDATED_MS,
         synced_ms=_SYNCED_MS,
         image_tenant=IMAGE_TENANT,

@@ -1,0 +1,125 @@
+import pytest
+from commands import PROJECT
+
+
+def registries(commands, project=PROJECT):
+    return {r["name"]: r for r in commands.json("registry", "list", "--project", project)}
+
+
+def test_a_registry_is_added_listed_tested_and_removed(commands, upstream, add_registry):
+    registry_id = add_registry("life").stdout.strip()
+
+    listed = registries(commands)["life"]
+    assert (listed["id"], listed["kind"], listed["verdict"]) == (registry_id, "SwrPrivate", "never")
+    tested = commands("registry", "test", "--project", PROJECT, "--name", "life").stdout
+    assert tested.startswith("ok: the registry lists 3 repositories")
+    removed = commands("registry", "remove", "--project", PROJECT, "--name", "life").stdout
+    assert removed == "removed life; 0 images retired\n"
+    assert "life" not in registries(commands)
+
+
+def test_a_test_stores_nothing(commands, add_registry):
+    add_registry("looked-at")
+
+    report = commands.json("registry", "test", "--project", PROJECT, "--name", "looked-at")
+
+    assert (report["ok"], report["repositories"], report["sample_tags"]) == (True, 3, 4)
+    assert registries(commands)["looked-at"]["images"] == 0
+
+
+def test_a_test_of_a_registry_that_refuses_the_key_fails_and_says_why(commands, upstream):
+    commands(
+        *("registry", "add", "--project", PROJECT, "--name", "wrong-key", "--kind", "SwrPrivate"),
+        *("--address", upstream.url, "--access-key", upstream.key.access_key, "--secret-key-stdin"),
+        stdin="not-the-secret\n",
+    )
+
+    report = commands.json("registry", "test", "--project", PROJECT, "--name", "wrong-key", code=1)
+
+    assert (report["ok"], report["error_code"]) == (False, "unauthorised")
+    assert "not-the-secret" not in report["message"]
+
+
+def test_a_secret_is_found_nowhere_after_it_was_read(commands, upstream, add_registry):
+    done = add_registry("sealed", "--json")
+    shown = done.stdout + done.stderr + commands("registry", "list", "--project", PROJECT).stdout
+
+    secret = upstream.key.secret_key
+    assert secret not in shown
+    written = [f for f in commands.data_dir.rglob("*") if f.is_file() and not f.is_symlink()]
+    assert written
+    assert not [f for f in written if secret.encode() in f.read_bytes()]
+
+
+def test_no_option_takes_a_secret(commands):
+    for given in ("--secret-key=x", "--password=x"):
+        failed = commands(
+            *("registry", "add", "--project", PROJECT, "--name", "n", "--kind", "SwrPrivate"),
+            *("--address", "https://swr.example", given),
+            code=2,
+        )
+        assert "No such option" in failed.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--access-key", "AK"), "--secret-key-stdin"),
+        (("--username", "me"), "--password-stdin"),
+        (("--secret-key-stdin",), "--access-key"),
+        (("--access-key", "AK", "--username", "me"), "not both"),
+        (("--access-key", "AK", "--secret-key-stdin"), "standard input must hold"),
+        (("--option", "page_size"), "KEY=VALUE"),
+    ],
+)
+def test_half_a_credential_is_misuse(commands, arguments, told):
+    failed = commands.json(
+        *("registry", "add", "--project", PROJECT, "--name", "half", "--kind", "SwrPrivate"),
+        *("--address", "https://swr.example", *arguments),
+        code=2,
+    )
+
+    assert failed["error_code"] == "usage"
+    assert told in failed["error_msg"]
+    assert "half" not in registries(commands)
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"kind": "Dockyard"}, "kind: must be one of SwrPrivate, SwrShared, Other"),
+        ({"address": "swr.example"}, "address: must be a URL"),
+        ({"name": "n" * 129}, "name: must have 1 to 128 characters"),
+        ({"more": ("--option", "page_size=5000")}, "options.page_size"),
+        ({"more": ("--option", "colour=red")}, "options.colour: is unknown"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_its_name(add_registry, changed, told):
+    given = {"kind": "SwrPrivate", "name": "misfit", "more": ()} | changed
+
+    failed = add_registry(
+        given.pop("name"), *given.pop("more"), kind=given.pop("kind"), **given, code=1
+    )
+
+    assert failed.stderr.startswith(f"wharfinger: {told}")
+
+
+def test_a_name_is_taken_once(add_registry):
+    add_registry("once")
+
+    failed = add_registry("once", code=1)
+
+    assert "once" in failed.stderr
+
+
+def test_what_is_not_there_is_said_not_to_be_there(commands):
+    for command in ("remove", "test"):
+        failed = commands.json(
+            "registry", command, "--project", PROJECT, "--name", "ghost", code=1
+        )
+        assert failed["error_code"] == "not_found"
+        assert "ghost" in failed["error_msg"]
+    assert commands.json("registry", "list", "--project", "nowhere", code=1) == {
+        "error_code": "not_found",
+        "error_msg": "there is no project 'nowhere'; see them with: wharfinger project list",
+    }

@@ -1,0 +1,85 @@
+import json
+import socket
+import subprocess
+import urllib.request
+
+from commands import PROJECT, await_end, family, living, until
+
+
+def get(url, token=None):
+    request = urllib.request.Request(url, headers={"X-Auth-Token": token} if token else {})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return json.load(answer)
+
+
+def test_commands_work_beside_a_running_serve(commands, add_registry):
+    with commands.serving() as serving:
+        assert get(f"{serving.url}/readyz") == {"status": "ready"}
+        commands("project", "create", "beside", "--id", "beside")
+        add_registry("swr", project="beside")
+        token = commands("token", "create", "--project", "beside").stdout.splitlines()[-1]
+        # The service's own worker carries it out: the command has none while that one beats.
+        run = commands.json("sync", "--project", "beside")["runs"][0]
+        seen = get(f"{serving.url}/v5/beside/image/registries/images?limit=200", token)
+        listed = commands.json("images", "--project", "beside")
+
+    assert run["outcome"] == "complete"
+    assert seen["total_num"] == len(listed) == 12
+    assert {row["image_digest"] for row in seen["data_list"]} == {i["digest"] for i in listed}
+
+
+def test_a_sync_needs_no_worker_of_a_serve(commands, add_registry):
+    with commands.serving("--workers=0"):
+        commands("project", "create", "alone", "--id", "alone")
+        add_registry("swr", project="alone")
+
+        run = commands.json("sync", "--project", "alone")["runs"][0]
+
+    assert (run["outcome"], run["images"]) == ("complete", 12)
+
+
+def test_a_stop_takes_every_process_along(data_dir):
+    # A data directory of its own: nobody else keeps PostgreSQL up here.
+    from commands import Commands
+
+    with Commands(data_dir).serving("--sample") as serving:
+        everybody = family(serving.process.pid)
+        assert len(everybody) >= 2, "the service has no worker"
+
+        code = serving.stop(within_s=10)
+
+    assert code == 0
+    until(lambda: not living(everybody), within_s=5)
+    await_end(data_dir)
+    until(lambda: not postgres_of(data_dir), within_s=5)
+
+
+def postgres_of(data_dir):
+    found = subprocess.run(
+        ["pgrep", "-f", str(data_dir)], capture_output=True, text=True, check=False
+    )
+    return found.stdout.split()
+
+
+def test_a_taken_port_is_said_to_be_taken(commands):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+
+        failed = commands("serve", "--listen", address, code=1)
+
+    assert f"cannot listen on {address}" in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+def test_the_sample_says_how_to_use_it(commands):
+    with commands.serving("--sample") as serving:
+        path = commands.data_dir / "sample.json"
+        note = json.loads(path.read_text())
+        projects = get(f"{serving.url}/v3/projects?name=cn-north-4", note["token"])
+
+    assert note["service"] == serving.url
+    assert projects["projects"][0]["id"] == note["project_id"]
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert PROJECT != note["project_id"]
