@@ -34,6 +34,9 @@ STALLED_S = 8.0
 REAP_EVERY_S = 2.0
 CARETAKER_EVERY_S = 10.0
 
+# What a worker that is asked to stop grants its running jobs; the rest is taken up again.
+SHUTDOWN_S = 5.0
+
 # A job that fails for a reason of our own is tried this often before its work is given up.
 MOST_ATTEMPTS = 5
 
@@ -96,6 +99,19 @@ class SyncQueue:
         await deferrer.batch_defer_async(*jobs)
 
 
+async def _end(worker: asyncio.Task[None]) -> None:
+    """Stop the job engine's worker, and wait until its jobs have ended.
+
+    A worker cancelled before its first step forgets that it was: it is given that step first, and
+    cancelled again should it still be there long after its jobs must have ended.
+    """
+    for _ in range(5):
+        await asyncio.sleep(0)
+    while not worker.done():
+        worker.cancel()
+        await asyncio.wait([worker], timeout=2 * SHUTDOWN_S)
+
+
 class Worker:
     """Runs the jobs of a sync until told to stop, whatever becomes of the database meanwhile."""
 
@@ -146,7 +162,7 @@ class Worker:
                 abort_job_polling_interval=30.0,
                 update_heartbeat_interval=HEARTBEAT_S,
                 stalled_worker_timeout=STALLED_S,
-                shutdown_graceful_timeout=5.0,
+                shutdown_graceful_timeout=SHUTDOWN_S,
                 delete_jobs="always",
             )
         )
@@ -154,11 +170,11 @@ class Worker:
         try:
             await asyncio.wait([worker, *waits], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (worker, *waits):
-                task.cancel()
-            for outcome in await asyncio.gather(worker, *waits, return_exceptions=True):
-                if isinstance(outcome, Exception):
-                    log.warning("worker.interrupted", error=type(outcome).__name__)
+            for wait in waits:
+                wait.cancel()
+            await _end(worker)
+            if not worker.cancelled() and (error := worker.exception()):
+                log.warning("worker.interrupted", error=type(error).__name__)
 
     # --- jobs ---
 

@@ -1,0 +1,25 @@
+"""A worker's own life."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from wharfinger.settings import read_settings
+from wharfinger.wiring import open_house
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2, 3, 5, 50])
+async def test_a_worker_stopped_as_soon_as_it_starts_stops(database_address, tmp_path, steps):
+    settings = read_settings(environment={"WHARFINGER_DATA_DIR": str(tmp_path)})
+    async with open_house(settings, database_address) as house, house.worker() as worker:
+        running = asyncio.create_task(worker.run())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+
+        worker.stop()
+        running.cancel()
+
+        async with asyncio.timeout(8):
+            await asyncio.gather(running, return_exceptions=True)
