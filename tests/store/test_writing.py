@@ -41,6 +41,31 @@ async def test_the_cost_of_a_batch_does_not_grow_with_the_table(database, owner)
     assert large < 2 * small
 
 
+async def test_a_first_batch_costs_the_same_in_a_table_without_statistics(database, owner):
+    ids = repositories(owner, 20)
+    small = await pages_touched_by(database, owner, ids, version="small")
+    fill(owner, 100_000, analyse=False)
+
+    large = await pages_touched_by(database, owner, repositories(owner, 20), version="large")
+
+    assert 0 < large < 2 * small
+
+
+async def test_a_moved_batch_closes_the_versions_before_it(database, owner):
+    ids = repositories(owner, 3)
+    await publish(database, owner, ids, version="one")
+    await publish(database, owner, ids, version="two")
+
+    spans = owner.execute(
+        "SELECT o.to_seq = n.from_seq, o.to_seq = e.seq FROM image_version o"
+        " JOIN image_version n ON n.image_id = o.image_id AND n.to_seq IS NULL"
+        " JOIN event e ON e.image_id = o.image_id AND e.kind = 'moved'"
+        " WHERE o.to_seq IS NOT NULL"
+    ).fetchall()
+
+    assert spans == [(True, True)] * 60
+
+
 async def test_readers_see_a_repository_as_it_was_or_as_it_is(database, owner):
     ids = repositories(owner, 3)
     await publish(database, owner, ids, version="one")
@@ -80,7 +105,7 @@ def repositories(owner, count: int) -> list[int]:
     ]
 
 
-def fill(owner, rows: int) -> None:
+def fill(owner, rows: int, *, analyse: bool = True) -> None:
     owner.execute(
         "WITH r AS (INSERT INTO repository (project_id, registry_id, namespace, name)"
         "   SELECT 'p', g.id, 'filler', 'f' || n FROM registry g, generate_series(1, %s) n"
@@ -91,7 +116,8 @@ def fill(owner, rows: int) -> None:
         " FROM r, generate_series(1, 20) n",
         (rows // 20,),
     )
-    owner.execute("ANALYZE image")
+    if analyse:
+        owner.execute("ANALYZE image")
 
 
 async def take(tx, owner, ids: list[int]):
@@ -138,10 +164,14 @@ async def pages_touched_by_a_batch(database, owner, *, round_: int) -> int:
     """Pages of the image table and its indexes that one batch of 20 repositories touches."""
     ids = repositories(owner, 20)
     await publish(database, owner, ids, version=f"first{round_}")
+    return await pages_touched_by(database, owner, ids, version=f"second{round_}")
+
+
+async def pages_touched_by(database, owner, ids: list[int], *, version: str) -> int:
     async with database.tenant(PROJECT) as tx:
         unit = await take(tx, owner, ids)
         before = await pages(tx)
-        await writing.publish_unit(tx, PROJECT, result_of(unit, version=f"second{round_}"))
+        await writing.publish_unit(tx, PROJECT, result_of(unit, version=version))
         return await pages(tx) - before
 
 

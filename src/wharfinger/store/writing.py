@@ -145,14 +145,18 @@ async def _publish_read(
     ids = [repository.wanted.id for repository in result.read]
     cursor = await tx.execute(_SQL["lock_repositories"], {"repositories": ids})
     stored = {row[0]: row for row in await cursor.fetchall()}
-    parameters = {**scope, "repositories": ids}
-    await _load(tx, parameters, result)
-    await tx.execute(_SQL["merge"], parameters)
-    empty = await _retire_or_hold(tx, parameters, result.read, stored, tally)
+    new = [i for i in ids if stored[i][4]]
+    known = [i for i in ids if not stored[i][4]]
+    await _load(tx, {**scope, "repositories": ids}, result)
+    if new:
+        await tx.execute(_SQL["add_new"], {**scope, "new": new})
+    empty = await _level(tx, {**scope, "repositories": known}, result.read, stored, tally)
     await tx.execute(
         _SQL["settle_repositories"],
         {
-            **parameters,
+            "repositories": ids,
+            "new": new,
+            "known": known,
             "fingerprints": [r.wanted.fingerprint for r in result.read],
             "came_up_empty": empty,
             "stood": [r.wanted.id for r in result.read if r.wanted.stood],
@@ -171,8 +175,22 @@ async def _load(tx: Connection, parameters: Mapping[str, Any], result: UnitResul
     if listings or any(t.image is None for r in result.read for t in r.tags):
         await tx.execute(_SQL["fill_known"], parameters)
     await add_platforms(tx, parameters, _indexes(result))
+
+
+async def _level(
+    tx: Connection,
+    parameters: Mapping[str, Any],
+    read: Sequence[ReadRepository],
+    stored: Mapping[int, Sequence[Any]],
+    tally: Tally,
+) -> list[int]:
+    """Bring repositories that were read before level. Returns those that came up empty."""
+    if not parameters["repositories"]:
+        return []
     # The planner knows nothing of a fresh temporary table, and a wrong guess costs seconds.
     await tx.execute("ANALYZE incoming")
+    await tx.execute(_SQL["merge"], parameters)
+    return await _retire_or_hold(tx, parameters, read, stored, tally)
 
 
 async def copy_incoming(tx: Connection, rows: Iterable[Sequence[Any]]) -> None:
@@ -351,5 +369,8 @@ async def conclude(tx: Connection, scope: Mapping[str, Any], tally: Tally) -> bo
         last = await cursor.fetchone()
         if last is None:
             raise LookupError(f"project {scope['project']} has no feed")
-        await tx.execute(_SQL["write_events"], {**scope, "base": last[0] - events, "at": last[1]})
+        numbers = {**scope, "base": last[0] - events, "at": last[1]}
+        if changes.get("moved") or changes.get("retired"):
+            await tx.execute(_SQL["close_versions"], numbers)
+        await tx.execute(_SQL["write_events"], numbers)
     return bool(row and row[0])

@@ -32,6 +32,7 @@ CREATE TEMP TABLE IF NOT EXISTS change (
     digest_before text,
     digest_after text,
     config_digest text,
+    artifact_type text,
     size bigint,
     updated_at timestamptz
 ) ON COMMIT DELETE ROWS;
@@ -48,7 +49,7 @@ WHERE u.id = %(unit)s AND u.attempt = %(attempt)s AND NOT u.done AND r.state = '
 FOR UPDATE OF u
 
 -- name: lock_repositories
-SELECT id, live_images, held_images, empty_seen_at FROM repository
+SELECT id, live_images, held_images, empty_seen_at, verdict = 'never' AS is_new FROM repository
 WHERE id = ANY(%(repositories)s) ORDER BY id FOR NO KEY UPDATE
 
 -- name: copy_incoming
@@ -92,6 +93,23 @@ WHERE NOT EXISTS (
     WHERE i.project_id = %(project)s AND i.registry_id = %(registry)s AND i.digest = d
 )
 
+-- name: add_new
+-- Repositories never read before: images come to be only where this batch's verdict does, so there
+-- is nothing to look up. A look-up would also be planned badly, for no statistics know of a table
+-- that is just being filled.
+WITH added AS (
+    INSERT INTO image (project_id, registry_id, repository_id, tag, digest, image_id, media_type,
+        artifact_type, is_index, size, created_at, updated_at)
+    SELECT %(project)s, %(registry)s, s.repository_id, s.tag, s.digest, s.image_id, s.media_type,
+        s.artifact_type, s.is_index, s.size, s.created_at,
+        coalesce(s.updated_at, s.created_at, now())
+    FROM incoming s WHERE s.repository_id = ANY(%(new)s)
+    RETURNING id, repository_id, tag, digest, image_id, artifact_type, size, updated_at
+)
+INSERT INTO change (kind, image_id, repository_id, tag, digest_after, config_digest, artifact_type,
+    size, updated_at)
+SELECT 'added', id, repository_id, tag, digest, image_id, artifact_type, size, updated_at FROM added
+
 -- name: merge
 WITH merged AS (
     MERGE INTO image t
@@ -107,6 +125,7 @@ WITH merged AS (
             ON o.repository_id = s.repository_id
             AND o.repository_id = ANY(%(repositories)s)
             AND coalesce(o.tag, '@' || o.digest) = coalesce(s.tag, '@' || s.digest)
+        WHERE s.repository_id = ANY(%(repositories)s)
     ) s
     ON t.id = s.old_id AND t.repository_id = ANY(%(repositories)s)
     WHEN MATCHED AND (
@@ -184,15 +203,26 @@ ON CONFLICT DO NOTHING
 WITH listed AS (
     SELECT * FROM unnest(%(repositories)s::bigint[], %(fingerprints)s::text[])
         AS l (id, fingerprint)
-), counted AS (
+), counted AS MATERIALIZED (
+    -- Counted once: the planner, which does not know how many rows a fresh temporary table has,
+    -- would otherwise count them again for each repository.
     SELECT i.repository_id,
         count(*) FILTER (WHERE i.artifact_type = '') AS live,
         count(*) FILTER (WHERE i.held_at IS NOT NULL) AS held,
         (array_agg(i.id ORDER BY i.updated_at DESC, i.id DESC)
             FILTER (WHERE i.artifact_type = ''))[1] AS latest
     FROM image i
-    WHERE i.repository_id = ANY(%(repositories)s) AND i.retired_at IS NULL
+    WHERE %(known)s::bigint[] <> '{}'
+      AND i.repository_id = ANY(%(known)s) AND i.retired_at IS NULL
     GROUP BY i.repository_id
+    UNION ALL
+    -- What a new repository has, this batch has brought.
+    SELECT c.repository_id,
+        count(*) FILTER (WHERE c.artifact_type = ''), 0,
+        (array_agg(c.image_id ORDER BY c.updated_at DESC, c.image_id DESC)
+            FILTER (WHERE c.artifact_type = ''))[1]
+    FROM change c WHERE c.repository_id = ANY(%(new)s)
+    GROUP BY c.repository_id
 )
 UPDATE repository r SET
     live_images = coalesce(c.live, 0),
@@ -252,6 +282,19 @@ RETURNING listing <> 'open' AND units_done = units_total AS ready
 -- name: take_numbers
 UPDATE tenant_feed SET seq = seq + %(count)s WHERE project_id = %(project)s RETURNING seq, clock_timestamp()
 
+-- name: close_versions
+-- Before write_events, with the same numbers. The images are named, not only joined: whatever the
+-- planner thinks of the table's size, it looks at theirs alone.
+UPDATE image_version v SET to_seq = n.seq
+FROM (
+    SELECT c.image_id, c.kind,
+        %(base)s + row_number() OVER (ORDER BY c.repository_id, c.image_id) AS seq
+    FROM change c WHERE c.kind <> 'touched'
+) n
+WHERE n.kind IN ('moved', 'retired') AND v.project_id = %(project)s
+  AND v.image_id = ANY(ARRAY(SELECT image_id FROM change WHERE kind IN ('moved', 'retired')))
+  AND v.image_id = n.image_id AND v.to_seq IS NULL
+
 -- name: write_events
 WITH numbered AS (
     SELECT c.*, %(base)s + row_number() OVER (ORDER BY c.repository_id, c.image_id) AS seq
@@ -262,11 +305,6 @@ WITH numbered AS (
     SELECT %(project)s, seq, kind, image_id, repository_id, %(registry)s, %(run)s, tag,
         digest_before, digest_after, %(at)s
     FROM numbered
-), closed AS (
-    UPDATE image_version v SET to_seq = n.seq
-    FROM numbered n
-    WHERE n.kind IN ('moved', 'retired') AND v.project_id = %(project)s
-      AND v.image_id = n.image_id AND v.to_seq IS NULL
 )
 INSERT INTO image_version (image_id, project_id, from_seq, digest, config_digest, size,
     updated_at, run_id)
