@@ -232,3 +232,13 @@ def await_end(data_dir: Path) -> None:
     while keeper_lock.exists() and not is_free(keeper_lock):
         assert time.monotonic() < deadline, "the keeper does not stop"
         time.sleep(0.05)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
+    """Fail what would be skipped where everything must run: a skip there hides a lost package."""
+    report = yield
+    if report.skipped and os.environ.get("WHARFINGER_TESTS_MUST_RUN"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped although every test must run here: {report.longrepr}"
+    return report
