@@ -114,9 +114,7 @@ def test_a_name_is_taken_once(add_registry):
 
 def test_what_is_not_there_is_said_not_to_be_there(commands):
     for command in ("remove", "test"):
-        failed = commands.json(
-            "registry", command, "--project", PROJECT, "--name", "ghost", code=1
-        )
+        failed = commands.json("registry", command, "--project", PROJECT, "--name", "ghost", code=1)
         assert failed["error_code"] == "not_found"
         assert "ghost" in failed["error_msg"]
     assert commands.json("registry", "list", "--project", "nowhere", code=1) == {
