@@ -3,8 +3,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import conftest
 import pytest
+
+import conftest
 
 SKIPPING = """
 import pytest
