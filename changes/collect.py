@@ -1,4 +1,4 @@
-"""Moves the fragments of this folder into CHANGELOG.md, under a version: ``collect.py 0.2.0``."""
+"""Moves the fragments of this folder into CHANGELOG.md, under a version: ``collect.py 0.2.0``."""  # noqa: INP001 - a script
 
 from __future__ import annotations
 
