@@ -1,32 +1,44 @@
-"""Move the change fragments into CHANGELOG.md under a version."""
+"""Moves the fragments of this folder into CHANGELOG.md, under a version: ``collect.py 0.2.0``."""  # noqa: INP001 - a script
+
+from __future__ import annotations
 
 import datetime as dt
 import sys
 from pathlib import Path
 
-KINDS = ("added", "changed", "fixed", "removed")
+KINDS = {"added": "Added", "changed": "Changed", "fixed": "Fixed", "removed": "Removed"}
 
 
-def main(version: str) -> None:
-    folder = Path(__file__).parent
-    lines = [f"## {version} ({dt.datetime.now(dt.UTC):%Y-%m-%d})", ""]
-    taken = []
-    for kind in KINDS:
-        fragments = sorted(folder.glob(f"*.{kind}.md"))
-        if fragments:
-            lines += [f"### {kind.capitalize()}", ""]
-            lines += ["- " + " ".join(f.read_text().split()) for f in fragments] + [""]
-            taken += fragments
-    if not taken:
-        sys.exit("there are no fragments in changes/")
-    changelog = folder.parent / "CHANGELOG.md"
-    head, _, rest = changelog.read_text().partition("\n## ")
-    changelog.write_text(
-        head.rstrip() + "\n\n" + "\n".join(lines) + (f"\n## {rest}" if rest else "")
-    )
-    for fragment in taken:
-        fragment.unlink()
+def section(folder: Path, version: str, day: dt.date) -> str:
+    """The section of a version, made of every fragment.
+
+    Raises:
+        ValueError: there is no fragment, or one of another kind.
+    """
+    fragments = sorted(p for p in folder.glob("*.md") if p.name != "README.md")
+    strange = [p.name for p in fragments if p.name.split(".")[-2] not in KINDS]
+    if strange or not fragments:
+        raise ValueError(f"no fragment, or one of an unknown kind: {strange}")
+    parts = [f"## {version}, {day:%Y-%m-%d}"]
+    for kind, title in KINDS.items():
+        texts = [p.read_text("utf-8").strip() for p in fragments if p.name.split(".")[-2] == kind]
+        if texts:
+            parts.append(f"### {title}\n\n" + "\n".join(f"- {text}" for text in texts))
+    return "\n\n".join(parts) + "\n"
+
+
+def collect(root: Path, version: str, day: dt.date) -> None:
+    """Put the section above the earlier versions and remove the fragments."""
+    folder, log = root / "changes", root / "CHANGELOG.md"
+    new = section(folder, version, day)
+    head, mark, rest = log.read_text("utf-8").partition("\n## ")
+    log.write_text(f"{head.rstrip()}\n\n{new}{mark}{rest}", "utf-8")
+    for path in folder.glob("*.md"):
+        if path.name != "README.md":
+            path.unlink()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else sys.exit("which version? VERSION=x.y.z"))
+    if len(sys.argv) != 2:
+        sys.exit("say which version: make changelog VERSION=0.2.0")
+    collect(Path(__file__).parents[1], sys.argv[1], dt.datetime.now(dt.UTC).date())

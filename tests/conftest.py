@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 
 import psycopg
@@ -33,6 +33,9 @@ FAST = {
     "autovacuum": "off",
     "logging_collector": "off",
 }
+
+# Set where the machine is meant to have all that tests need: a skip is a failure then.
+REQUIRE_ALL = "WHARFINGER_TESTS_REQUIRE_ALL"
 
 _PREFIX = "wharfinger-test-"
 _MEMORY = Path("/dev/shm")
@@ -234,11 +237,25 @@ def await_end(data_dir: Path) -> None:
         time.sleep(0.05)
 
 
+# --- what is skipped -----------------------------------------------------------------------------
+
+
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
-    """Fail what would be skipped where everything must run: a skip there hides a lost package."""
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Generator:
+    """Count a skipped test as failed where the machine is meant to have everything (CI)."""
     report = yield
-    if report.skipped and os.environ.get("WHARFINGER_TESTS_MUST_RUN"):
+    return _refuse_skip(report)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Generator:
+    """Do so for whole modules, too."""
+    report = yield
+    return _refuse_skip(report)
+
+
+def _refuse_skip(report):
+    if report.skipped and not hasattr(report, "wasxfail") and REQUIRE_ALL in os.environ:
         report.outcome = "failed"
-        report.longrepr = f"skipped although every test must run here: {report.longrepr}"
+        report.longrepr = f"skipped, which {REQUIRE_ALL} forbids: {report.longrepr}"
     return report

@@ -82,4 +82,4 @@ def test_the_sample_says_how_to_use_it(commands):
     assert note["service"] == serving.url
     assert projects["projects"][0]["id"] == note["project_id"]
     assert path.stat().st_mode & 0o777 == 0o600
-    assert PROJECT != note["project_id"]
+    assert note["project_id"] != PROJECT
