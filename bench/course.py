@@ -45,6 +45,7 @@ class Lie:
     seen_by_full: bool
     after: Sync
     lies_recorded: int
+    later: Sync
 
 
 @dataclass(kw_only=True)
@@ -175,11 +176,14 @@ class _Lane:
             full, _ = await self._sync(wharf, full=True)
             stored: Images = wharf.stored(REGISTRY)
             after, _ = await self._sync(wharf)
+            lies_recorded = wharf.lies(REGISTRY)
+            later, _ = await self._sync(wharf)
             return Lie(
                 quick=quick,
                 seen_by_quick=seen_by_quick,
                 full=full,
                 seen_by_full=moved in stored and stored == self._stage.world.images(),
                 after=after,
-                lies_recorded=wharf.lies(REGISTRY),
+                lies_recorded=lies_recorded,
+                later=later,
             )

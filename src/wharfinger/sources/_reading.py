@@ -33,6 +33,7 @@ T = TypeVar("T")
 # No registry is older than Docker's first release in 2013 by more than its projects' imports.
 _EARLIEST = dt.datetime(1990, 1, 1, tzinfo=dt.UTC)
 _FUTURE_TOLERANCE = dt.timedelta(days=1)
+_STARTED = dt.datetime.now(dt.UTC)
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _LONGEST_MESSAGE = 200
 
@@ -191,12 +192,18 @@ def timestamp(text: str | None) -> dt.datetime | None:
 
     What no clock could have said (year 1, the epoch's first day, tomorrow) is ``None``.
     """
+    if not text:
+        return None
     try:
-        when = dt.datetime.fromisoformat((text or "").strip())
-        when = when.astimezone(dt.UTC) if when.tzinfo else when.replace(tzinfo=dt.UTC)
+        when = dt.datetime.fromisoformat(text.strip())
+        if when.tzinfo is not dt.UTC:
+            when = when.astimezone(dt.UTC) if when.tzinfo else when.replace(tzinfo=dt.UTC)
     except (ValueError, OverflowError):
         return None
-    return when if _EARLIEST <= when <= dt.datetime.now(dt.UTC) + _FUTURE_TOLERANCE else None
+    # What lies before this process needs no look at the clock; of two times a row, most do.
+    if when > _STARTED and when > dt.datetime.now(dt.UTC) + _FUTURE_TOLERANCE:
+        return None
+    return when if when >= _EARLIEST else None
 
 
 # --- paging ------------------------------------------------------------------------------------

@@ -142,7 +142,7 @@ class _Rows(msgspec.Struct, Generic[Row], frozen=True):
     rows: list[Row]
     next: Cursor | None
     total: int | None
-    server_time: dt.datetime | None
+    reply: Reply  # the answer that brought the page
 
 
 class _Listing(msgspec.Struct, Generic[Row], frozen=True, kw_only=True):
@@ -192,7 +192,8 @@ class _Swr:
         """List the repositories; see ``ports.Source``."""
         listing = self._repositories_v3() if self._options.api == "v3" else self._repositories_v2()
         async for page in self._read(listing, after):
-            items = tuple(self._repository(row, page.server_time) for row in page.rows)
+            clock = server_time(page.reply)
+            items = tuple(self._repository(row, clock) for row in page.rows)
             yield Page(items=items, next=page.next, total=page.total)
 
     async def tags(
@@ -273,7 +274,7 @@ class _Swr:
             answer, reply = await self._get(listing, query)
             fresh = walk.advance(answer, reply)
             ahead = None if walk.finished else self._cursor(listing, str(walk.offset))
-            yield _Rows(fresh, ahead, walk.total, server_time(reply))
+            yield _Rows(fresh, ahead, walk.total, reply)
 
     async def _by_marker(
         self, listing: _Listing[Row], after: Cursor | None
@@ -292,7 +293,7 @@ class _Swr:
                 raise ListLoopError(f"SWR gave the marker {marker!r} twice for its {listing.name}")
             markers.add(marker)
             ahead = self._cursor(listing, marker, resumable=True) if marker else None
-            yield _Rows(rows, ahead, None, server_time(reply))
+            yield _Rows(rows, ahead, None, reply)
             if ahead is None:
                 return
 
