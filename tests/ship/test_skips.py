@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-import conftest
+TESTS = Path(__file__).parents[1]
+REQUIRE_ALL = "WHARFINGER_TESTS_REQUIRE_ALL"
 
 SKIPPING = """
 import pytest
@@ -23,13 +24,14 @@ def test_that_is_known_to_fail():
 @pytest.mark.parametrize(("required", "code"), [(False, 0), (True, 1)])
 def test_a_skip_fails_only_where_everything_is_required(tmp_path, required, code):
     (tmp_path / "test_it.py").write_text(SKIPPING)
-    root = Path(conftest.__file__).parent
-    kept = {k: v for k, v in os.environ.items() if k != conftest.REQUIRE_ALL}
+    kept = {k: v for k, v in os.environ.items() if k != REQUIRE_ALL}
 
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "conftest", "test_it.py"],
         cwd=tmp_path,
-        env=kept | {"PYTHONPATH": str(root)} | ({conftest.REQUIRE_ALL: "1"} if required else {}),
+        env=kept
+        | {"PYTHONPATH": f"{TESTS}:{TESTS.parent / 'src'}"}
+        | ({REQUIRE_ALL: "1"} if required else {}),
         capture_output=True,
         text=True,
         check=False,
