@@ -122,6 +122,9 @@ class Database:
         try:
             async with self._pool.connection() as connection:
                 yield connection
+                if connection.closed:
+                    # psycopg commits nothing then, and says nothing either.
+                    raise psycopg.OperationalError("the connection was lost before the commit")
         except PoolTimeout as exc:
             raise StoreUnavailableError("the database does not answer") from exc
         except (
