@@ -404,7 +404,11 @@ async def take_unit(tx: Connection, unit_id: int) -> TakenUnit | None:
 async def open_listing(
     tx: Connection, project_id: str, unit: TakenUnit, repository_id: int
 ) -> StagedListing:
-    """Find or begin the staged listing of one repository in this run."""
+    """Find or begin the staged listing of one repository in this run.
+
+    Raises:
+        FencedError: another attempt has taken the unit over.
+    """
     cursor = await tx.execute(
         _SQL["open_listing"],
         {
@@ -417,7 +421,7 @@ async def open_listing(
     )
     row = await cursor.fetchone()
     if row is None:
-        raise LookupError(f"no listing for repository {repository_id}")
+        raise FencedError(f"unit {unit.id}, attempt {unit.attempt}")
     return StagedListing(id=row[0], cursor=_cursor(row[1]), pages=row[2])
 
 
@@ -470,9 +474,11 @@ async def _fence_listing(tx: Connection, unit: TakenUnit, listing: StagedListing
         raise FencedError(f"unit {unit.id}, attempt {unit.attempt}")
 
 
-async def interrupted_listings(tx: Connection, unit: TakenUnit) -> dict[int, StagedListing]:
-    """Long tag listings that an earlier attempt at this unit began, by repository."""
-    cursor = await tx.execute(_SQL["interrupted_listings"], {"unit": unit.id})
+async def take_over_listings(tx: Connection, unit: TakenUnit) -> dict[int, StagedListing]:
+    """Take over long tag listings that an earlier attempt at this unit began, by repository."""
+    cursor = await tx.execute(
+        _SQL["take_over_listings"], {"unit": unit.id, "attempt": unit.attempt}
+    )
     return {
         row[1]: StagedListing(id=row[0], cursor=_cursor(row[2]), pages=row[3])
         for row in await cursor.fetchall()

@@ -179,7 +179,7 @@ class Engine:
             unit = await runs.take_unit(tx, unit_id)
             if unit is None:
                 return
-            staged = await runs.interrupted_listings(tx, unit) if unit.attempt > 1 else {}
+            staged = await runs.take_over_listings(tx, unit) if unit.attempt > 1 else {}
         try:
             async with self._sources.use(project_id, unit.registry_id) as opened:
                 reader = _Reader(self._database, project_id, unit, opened.source, staged)

@@ -146,8 +146,10 @@ WHERE run.id = %(run)s AND g.id = run.registry_id AND g.config_generation <> run
   AND NOT run.holds_everything
 
 -- name: open_listing
+-- Nothing comes back to an attempt that is no longer the current one.
 INSERT INTO listing (project_id, run_id, unit_id, unit_attempt, repository_id)
-VALUES (%(project)s, %(run)s, %(unit)s, %(attempt)s, %(repository)s)
+SELECT %(project)s, %(run)s, u.id, u.attempt, %(repository)s
+FROM unit u WHERE u.id = %(unit)s AND u.attempt = %(attempt)s AND NOT u.done
 ON CONFLICT (run_id, repository_id)
 DO UPDATE SET unit_id = excluded.unit_id, unit_attempt = excluded.unit_attempt
 RETURNING id, cursor, pages
@@ -177,8 +179,10 @@ UPDATE listing SET cursor = %(cursor)s, pages = pages + 1 WHERE id = %(listing)s
 -- name: count_listing
 SELECT count(DISTINCT coalesce(tag, '@' || digest)) FROM listing_row WHERE listing_id = %(listing)s
 
--- name: interrupted_listings
-SELECT id, repository_id, cursor, pages FROM listing WHERE unit_id = %(unit)s
+-- name: take_over_listings
+-- The attempt that goes on is the one whose pages are taken from now on.
+UPDATE listing SET unit_attempt = %(attempt)s WHERE unit_id = %(unit)s
+RETURNING id, repository_id, cursor, pages
 
 -- name: add_reasons
 UPDATE run SET reasons = reasons || %(reasons)s::jsonb WHERE id = %(run)s
