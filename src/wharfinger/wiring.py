@@ -13,6 +13,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from wharfinger.domain.model import RegistryCredential, RegistryRef
 from wharfinger.domain.ports import Source
 from wharfinger.identity.authentication import Authenticator
+from wharfinger.service.held import HeldImages
 from wharfinger.service.inventory import Inventory
 from wharfinger.service.registries import Registries
 from wharfinger.service.synchronise import Synchroniser
@@ -82,6 +83,7 @@ class House:
     synchroniser: Synchroniser
     registries: Registries
     inventory: Inventory
+    held: HeldImages
     callers: Callers
 
     def http_app(self) -> Any:
@@ -167,6 +169,7 @@ async def open_house(
                 synchroniser=Synchroniser(database, queue),
                 registries=Registries(database, keys, opener),
                 inventory=Inventory(Reading(database)),
+                held=HeldImages(database),
                 callers=Callers(database, keys),
             )
     finally:
