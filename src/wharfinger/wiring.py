@@ -14,6 +14,7 @@ from wharfinger.domain.model import RegistryCredential, RegistryRef
 from wharfinger.domain.ports import Source
 from wharfinger.identity.authentication import Authenticator
 from wharfinger.service.held import HeldImages
+from wharfinger.service.history import History
 from wharfinger.service.inventory import Inventory
 from wharfinger.service.registries import Registries
 from wharfinger.service.synchronise import Synchroniser
@@ -84,6 +85,7 @@ class House:
     registries: Registries
     inventory: Inventory
     held: HeldImages
+    history: History
     callers: Callers
 
     def http_app(self) -> Any:
@@ -170,6 +172,7 @@ async def open_house(
                 registries=Registries(database, keys, opener),
                 inventory=Inventory(Reading(database)),
                 held=HeldImages(database),
+                history=History(database, days=settings.history_days),
                 callers=Callers(database, keys),
             )
     finally:

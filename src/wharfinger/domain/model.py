@@ -153,6 +153,7 @@ class VerdictState(StrEnum):
 
     COMPLETE = "complete"
     PARTIAL = "partial"
+    STALE = "stale"  # complete once, but longer ago than the registry's limit
     NEVER = "never"
 
 
