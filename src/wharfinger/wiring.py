@@ -98,6 +98,8 @@ class House:
             authenticator=Authenticator(self.callers),
             inventory=self.inventory,
             synchroniser=self.synchroniser,
+            history=self.history,
+            held=self.held,
             is_ready=self.database.answers,
         )
         return create_app(services)
