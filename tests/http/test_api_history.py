@@ -152,7 +152,7 @@ def test_a_registry_says_how_much_to_believe_and_what_to_do(house, listed):
         (reasons, listed.registry_id),
     )
     run(listed, 7)
-    listed.registry("old", confirmed_at=AT.replace(year=2020))
+    listed.registry("old", confirmed_at=AT.replace(year=2020), stale_after="1 day")
 
     _, _, body = ask(house, listed, "/registries")
 

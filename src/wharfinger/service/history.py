@@ -22,6 +22,7 @@ from wharfinger.domain.history import (
 from wharfinger.domain.model import Caller, VerdictState
 from wharfinger.store import history
 from wharfinger.store.database import Connection, Database
+from wharfinger.store.reading import together
 
 # Events that are forgotten in one transaction.
 PRUNE_AT_ONCE = 20_000
@@ -230,7 +231,7 @@ async def _verdict_now(tx: Connection, caller: Caller) -> VerdictState:
 
 
 def _together(registries: Sequence[RegistryVerdict]) -> VerdictState:
-    return history.together(r.verdict for r in registries)
+    return together(r.verdict for r in registries)
 
 
 def _is_uuid(text: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -254,15 +254,6 @@ async def is_due(tx: Connection, project_id: str) -> bool:
     cursor = await tx.execute(_SQL["is_due"], {"project": project_id})
     row = await cursor.fetchone()
     return bool(row and row[0])
-
-
-def together(verdicts: Iterable[VerdictState]) -> VerdictState:
-    """Judge several lists as one. Where there is no registry, nothing was ever listed."""
-    distinct = set(verdicts) or {VerdictState.NEVER}
-    if len(distinct) == 1:
-        return distinct.pop()
-    aged = {VerdictState.COMPLETE, VerdictState.STALE}
-    return VerdictState.STALE if distinct == aged else VerdictState.PARTIAL
 
 
 def _scope(caller: Caller) -> dict[str, Any]:
