@@ -7,6 +7,7 @@ import json
 import uuid
 
 import pytest
+import structlog
 from typer.testing import CliRunner
 
 from rows import AT, Rows
@@ -59,7 +60,9 @@ def run(rows, database_address, tmp_path):
     def run(*words):
         return CliRunner().invoke(app, [*words, "--project", "p"], env=environment)
 
-    return run
+    yield run
+    # A command logs to its own standard error, which the runner has closed by now.
+    structlog.reset_defaults()
 
 
 def day(number) -> dt.datetime:

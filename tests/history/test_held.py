@@ -131,7 +131,8 @@ async def test_purging_erases_a_removed_registry_and_keeps_the_numbers(yard, ups
         )
         == 0
     )
-    assert yard.value("SELECT action FROM audit") == "registry.purge"
+    actions = yard.owner.execute("SELECT action FROM audit ORDER BY id").fetchall()
+    assert actions == [("registry.remove",), ("registry.purge",)]
     assert len(yard.stored()) == 60
 
 
