@@ -84,6 +84,21 @@ async def test_what_a_newer_listing_contained_cannot_be_accepted(holding, upstre
     assert holding.stored() == upstream.world.images()
 
 
+async def test_an_image_beside_held_ones_is_neither_listed_as_held_nor_retired(holding):
+    kept = holding.value("SELECT min(id) FROM image")
+    holding.owner.execute("UPDATE image SET held_at = NULL WHERE id = %s", (kept,))
+
+    held = await holding.house.held.list(holding.caller, NAME)
+    with pytest.raises(NotFoundError, match=f"held no more: {kept}"):
+        await holding.house.held.accept(holding.caller, NAME, images=[kept, held[0].id])
+    assert len(holding.stored()) == 60
+    retired = await holding.house.held.accept(holding.caller, NAME, images=None)
+
+    assert kept not in {image.id for image in held}
+    assert retired == 59
+    assert holding.value("SELECT id FROM image WHERE retired_at IS NULL") == kept
+
+
 async def test_what_was_accepted_and_comes_back_is_restored(holding, upstream):
     await holding.house.held.accept(holding.caller, NAME, images=None)
     upstream.faults.remove(holding.fault)
