@@ -20,7 +20,13 @@ class Rows:
     sql: psycopg.Connection
 
     def registry(self, name="swr", kind="SwrPrivate", **columns) -> str:
-        given = {"verdict": "complete", "confirmed_at": AT, "address": "https://swr.example/root"}
+        given = {
+            "verdict": "complete",
+            "confirmed_at": AT,
+            # The rows have a date of their own, whatever the date of the test.
+            "stale_after": "10000 days",
+            "address": "https://swr.example/root",
+        }
         return self._insert(
             "registry", {"project_id": self.id, "name": name, "kind": kind} | given | columns
         )

@@ -49,6 +49,7 @@ class Settings:
     workers: int
     host_concurrency: int
     retry_deadline_s: int
+    history_days: int
     log_level: str
     log_format: str
     described: tuple[Setting, ...]
@@ -173,6 +174,13 @@ def _rules(environment: Mapping[str, str]) -> tuple[_Rule, ...]:
             _whole_number(0, 3600),
             lambda _: 60,
             "seconds that a failing request to a registry is tried again for",
+        ),
+        _Rule(
+            "history_days",
+            "WHARFINGER_HISTORY_DAYS",
+            _whole_number(0, 36500),
+            lambda _: 400,
+            "days that history is kept for, 0 for ever; the current list is never touched",
         ),
         _Rule(
             "log_level",

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import procrastinate
+import structlog
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from wharfinger.domain.errors import StoreUnavailableError
 from wharfinger.domain.model import RegistryCredential, RegistryRef
 from wharfinger.domain.ports import Source
 from wharfinger.identity.authentication import Authenticator
+from wharfinger.service.held import HeldImages
+from wharfinger.service.history import History
 from wharfinger.service.inventory import Inventory
 from wharfinger.service.registries import Registries
 from wharfinger.service.synchronise import Synchroniser
@@ -29,6 +34,11 @@ from wharfinger.store.sealing import Sealer
 from wharfinger.sync.engine import Engine
 from wharfinger.sync.pacing import PacedHttp, ProcessBudgets
 from wharfinger.sync.queue import SyncQueue, Worker
+
+log = structlog.get_logger()
+
+# How often a worker looks whether a project's history was last pruned more than a day ago.
+PRUNE_LOOK_S = 600.0
 
 
 class OpenedSource:
@@ -82,6 +92,8 @@ class House:
     synchroniser: Synchroniser
     registries: Registries
     inventory: Inventory
+    held: HeldImages
+    history: History
     callers: Callers
 
     def http_app(self) -> Any:
@@ -94,6 +106,8 @@ class House:
             authenticator=Authenticator(self.callers),
             inventory=self.inventory,
             synchroniser=self.synchroniser,
+            history=self.history,
+            held=self.held,
             is_ready=self.database.answers,
         )
         return create_app(services)
@@ -106,10 +120,23 @@ class House:
     async def worker(self, *, name: str = "worker") -> AsyncIterator[Worker]:
         """A worker that is ready to run."""
         engine = self.engine()
+        pruning = asyncio.create_task(self._prune_daily())
         try:
             yield Worker(self.queue, engine, self.database, name=name)
         finally:
+            pruning.cancel()
+            await asyncio.gather(pruning, return_exceptions=True)
             await engine.aclose()
+
+    async def _prune_daily(self) -> None:
+        """Forget old history once a day, whichever worker comes first."""
+        while True:
+            await asyncio.sleep(PRUNE_LOOK_S)
+            try:
+                for project in await self.callers.list_projects():
+                    await self.history.prune(project.id, only_if_due=True)
+            except StoreUnavailableError as error:
+                log.info("history.prune_waits", error=error.code)
 
 
 @contextlib.contextmanager
@@ -167,6 +194,8 @@ async def open_house(
                 synchroniser=Synchroniser(database, queue),
                 registries=Registries(database, keys, opener),
                 inventory=Inventory(Reading(database)),
+                held=HeldImages(database),
+                history=History(database, days=settings.history_days),
                 callers=Callers(database, keys),
             )
     finally:

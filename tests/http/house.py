@@ -19,6 +19,8 @@ from wharfinger.domain.model import RunOutcome, RunProgress, RunState, TaskProgr
 from wharfinger.http.app import create_app
 from wharfinger.http.services import Services, Synchroniser
 from wharfinger.identity.authentication import Authenticator
+from wharfinger.service.held import HeldImages
+from wharfinger.service.history import History
 from wharfinger.service.inventory import Inventory
 from wharfinger.store.callers import Callers, NewCredential
 from wharfinger.store.database import Database, DatabaseAddress
@@ -170,6 +172,8 @@ class House:
                 authenticator=Authenticator(self.callers),
                 inventory=Inventory(self.reading),
                 synchroniser=self.synchroniser,
+                history=History(self.database, days=400),
+                held=HeldImages(self.database),
                 is_ready=self._is_ready,
             )
         )

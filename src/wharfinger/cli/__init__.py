@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from wharfinger.cli import images, people, registries, serve, show_settings, sync
+from wharfinger.cli import held, history, images, people, registries, serve, show_settings, sync
 from wharfinger.cli.common import GlobalOptions, complain, print_json
 from wharfinger.domain.errors import WharfingerError
 
@@ -22,10 +22,16 @@ app.command("serve")(serve.serve)
 app.command("worker")(serve.worker)
 app.command("sync")(sync.sync)
 app.command("images")(images.images)
+app.command("changes")(history.changes)
 app.command("settings")(show_settings.settings)
 app.add_typer(people.projects, name="project")
 app.add_typer(people.credentials, name="credential")
 app.add_typer(people.tokens, name="token")
+registries.registries.command("held")(held.list_held)
+registries.registries.command("accept")(held.accept)
+registries.registries.command("purge")(held.purge)
+app.add_typer(history.image, name="image")
+app.add_typer(history.history, name="history")
 app.add_typer(registries.registries, name="registry")
 
 

@@ -13,6 +13,8 @@ import msgspec
 import typer
 
 from wharfinger.cli.common import ProjectOption, caller_of, print_json, print_table, with_house
+from wharfinger.cli.history import past_images
+from wharfinger.domain.history import PastFilter, PastImage
 from wharfinger.domain.inventory import ImageFilter, ListedImage, RegistryScope
 from wharfinger.domain.model import Caller
 from wharfinger.wiring import House
@@ -42,8 +44,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     image_id: str
     size: int
     updated_at: dt.datetime
-    confirmed_at: dt.datetime
-    latest: bool
+    # Of a past moment neither is known.
+    confirmed_at: dt.datetime | None
+    latest: bool | None
     multi_arch: bool
 
 
@@ -57,14 +60,28 @@ def images(
     latest: Annotated[
         bool, typer.Option("--latest", help="Only the newest tag of each repository.")
     ] = False,
+    at: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="The list as it was known then: 2026-11-01T00:00:00Z."),
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many rows.")] = None,
     output: Annotated[Format, typer.Option("--format", help="How to write it.")] = Format.TABLE,
     json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
 ) -> None:
     """List images: all of them, or those that match every filter."""
+    moment = None if at is None else _time(at)
+    if moment is not None and latest:
+        raise typer.BadParameter("--latest is known of the current list only")
 
     async def work(house: House) -> None:
         caller = await caller_of(house, project)
+        write = _WRITERS[Format.JSON if json else output]
+        if moment is not None:
+            past = PastFilter(
+                registry=registry, kind=kind, namespace=namespace, name_contains=name, tag=tag
+            )
+            await write(_past_rows(past_images(house, caller, moment, past, limit)))
+            return
         wanted = ImageFilter(
             scope=RegistryScope(
                 enterprise_projects=caller.enterprise_projects,
@@ -76,8 +93,7 @@ def images(
             tag=tag,
             latest_only=latest,
         )
-        rows = _rows(house, caller, wanted, limit)
-        await _WRITERS[Format.JSON if json else output](rows)
+        await write(_rows(house, caller, wanted, limit))
 
     with_house(work)
 
@@ -97,6 +113,37 @@ async def _rows(
             return
         left -= len(page)
         after = page[-1].id
+
+
+async def _past_rows(images: AsyncIterator[PastImage]) -> AsyncIterator[Row]:
+    async for image in images:
+        yield Row(
+            id=image.id,
+            registry=image.registry,
+            kind=image.kind,
+            namespace=image.namespace,
+            name=image.name,
+            tag=image.tag,
+            digest=image.digest,
+            image_id=image.image_id,
+            size=image.size,
+            updated_at=image.updated_at,
+            confirmed_at=None,
+            latest=None,
+            multi_arch=image.multi_arch,
+        )
+
+
+def _time(text: str) -> dt.datetime:
+    try:
+        moment = dt.datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise typer.BadParameter(
+            "must be a time with an offset, like 2026-11-01T00:00:00Z", param_hint="--at"
+        )
+    return moment
 
 
 def _row(image: ListedImage) -> Row:

@@ -58,6 +58,12 @@ class ConflictError(CallerError):
     code = "conflict"
 
 
+class HistoryForgottenError(CallerError):
+    """What was asked about lies before the retention horizon: it is not empty, it is forgotten."""
+
+    code = "history_forgotten"
+
+
 class NotAuthenticatedError(WharfingerError):
     """The credentials are missing, malformed, unknown or wrong. ``detail`` is for the caller."""
 

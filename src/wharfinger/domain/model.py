@@ -153,6 +153,7 @@ class VerdictState(StrEnum):
 
     COMPLETE = "complete"
     PARTIAL = "partial"
+    STALE = "stale"  # complete once, but longer ago than the registry's limit
     NEVER = "never"
 
 
@@ -240,3 +241,14 @@ class TaskFilter(msgspec.Struct, frozen=True, kw_only=True):
     created_to: dt.datetime | None = None
     status: str | None = None
     enterprise_projects: tuple[str, ...] = (DEFAULT_ENTERPRISE_PROJECT,)
+
+
+class HeldImage(msgspec.Struct, frozen=True, kw_only=True):
+    """An image that a complete listing lacked, listed until somebody accepts that it is gone."""
+
+    id: int
+    namespace: str
+    name: str
+    tag: str | None
+    digest: str
+    held_since: dt.datetime

@@ -7,6 +7,7 @@ from typing import cast
 from litestar import Litestar
 from litestar.di import Provide
 
+from wharfinger.http.api.routes import make_api
 from wharfinger.http.edge import MAX_BODY_BYTES, Asgi, Edge
 from wharfinger.http.failures import answer_failure
 from wharfinger.http.hss.call import hss_call
@@ -44,6 +45,7 @@ def create_app(services: Services) -> Asgi:
             list_task_registries,
             list_registries,
             show_asset_statistics,
+            make_api(),
         ],
         dependencies={
             "services": Provide(lambda: services, sync_to_thread=False),

@@ -11,6 +11,8 @@ from litestar.params import SkipValidation
 
 from wharfinger.domain.model import Caller, RunProgress, TaskFilter, TaskProgress
 from wharfinger.identity.authentication import Authenticator
+from wharfinger.service.held import HeldImages
+from wharfinger.service.history import History
 from wharfinger.service.inventory import Inventory
 
 
@@ -69,6 +71,8 @@ class Services:
     authenticator: Authenticator
     inventory: Inventory
     synchroniser: Synchroniser
+    history: History
+    held: HeldImages
     is_ready: Callable[[], Awaitable[bool]]
 
 

@@ -7,7 +7,7 @@ import msgspec
 from wharfinger.domain.errors import InvalidParameterError, NotFoundError, SourceError
 from wharfinger.domain.model import Caller, Page, RegistryCredential, RepositoryRef, TagRef
 from wharfinger.sources import check_registry
-from wharfinger.store import registries
+from wharfinger.store import audit, registries
 from wharfinger.store.database import Connection, Database
 from wharfinger.store.registries import NewRegistry, RegistryStatus, Seals
 from wharfinger.sync.engine import OpenSource, SourceOpener
@@ -72,7 +72,16 @@ class Registries:
         """
         async with self._database.tenant(caller.project_id) as tx:
             registry_id = await self._id_of(tx, name)
-            return await registries.remove_registry(tx, caller.project_id, registry_id)
+            retired = await registries.remove_registry(tx, caller.project_id, registry_id)
+            await audit.record(
+                tx,
+                caller,
+                "registry.remove",
+                target=f"registry {registry_id}",
+                outcome="done",
+                details={"name": name, "retired": retired},
+            )
+        return retired
 
     async def test(self, caller: Caller, name: str) -> TestReport:
         """Look at a registry without storing anything: list a page, and one repository's tags.

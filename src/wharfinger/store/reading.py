@@ -169,13 +169,13 @@ class Reading:
             total=total,
             items=tuple(_listed_registry(row[3:]) for row in rows if row[3] is not None),
             as_of=as_of,
-            verdict=_together(verdicts),
+            verdict=together(verdicts),
         )
 
     async def _scope(self, connection: Connection, project_id: str, scope: RegistryScope) -> _Scope:
         cursor = await connection.execute(self._queries["scope"], _scope_values(project_id, scope))
         rows = await cursor.fetchall()
-        return _Scope([row[0] for row in rows], _together(row[1] for row in rows))
+        return _Scope([row[0] for row in rows], together(row[1] for row in rows))
 
     async def _platforms(
         self, connection: Connection, project_id: str, rows: Sequence[Sequence[Any]]
@@ -343,10 +343,13 @@ def _pattern(text: str) -> str:
     return f"%{escaped}%"
 
 
-def _together(verdicts: Iterable[str]) -> VerdictState:
+def together(verdicts: Iterable[str]) -> VerdictState:
     """Judge several lists as one. Where there is no registry, nothing was ever listed."""
-    distinct = set(verdicts) or {VerdictState.NEVER}
-    return VerdictState(distinct.pop()) if len(distinct) == 1 else VerdictState.PARTIAL
+    distinct = {VerdictState(verdict) for verdict in verdicts} or {VerdictState.NEVER}
+    if len(distinct) == 1:
+        return distinct.pop()
+    aged = {VerdictState.COMPLETE, VerdictState.STALE}
+    return VerdictState.STALE if distinct == aged else VerdictState.PARTIAL
 
 
 def _platform(row: Sequence[Any]) -> Platform:

@@ -1,6 +1,7 @@
 -- name: scope
 -- The registries a reading covers.
-SELECT g.id, g.verdict
+SELECT g.id, CASE WHEN g.verdict = 'complete' AND g.confirmed_at < now() - g.stale_after
+    THEN 'stale' ELSE g.verdict END
 FROM registry g
 WHERE g.project_id = %(project_id)s
   AND g.removed_at IS NULL
@@ -41,6 +42,8 @@ WHERE i.project_id = %(project_id)s
 -- A reason that names no repository speaks of the registry as a whole: it could not be read.
 WITH known AS (
     SELECT g.id, g.name, g.kind, g.address, g.verdict,
+           CASE WHEN g.verdict = 'complete' AND g.confirmed_at < now() - g.stale_after
+                THEN 'stale' ELSE g.verdict END AS worth,
            CASE WHEN g.credential_kind = 'basic' THEN g.credential_identity ELSE '' END AS user_name,
            greatest(g.confirmed_at, g.read_at) AS synced_at,
            (SELECT coalesce(e ->> 'code', '') FROM jsonb_array_elements(g.verdict_reasons) e
@@ -71,7 +74,7 @@ WITH known AS (
 )
 SELECT (SELECT count(*) FROM matching),
        coalesce((SELECT f.seq FROM tenant_feed f WHERE f.project_id = %(project_id)s), 0),
-       (SELECT coalesce(array_agg(DISTINCT m.verdict), '{}') FROM matching m),
+       (SELECT coalesce(array_agg(DISTINCT m.worth), '{}') FROM matching m),
        p.id::text, p.name, p.kind, p.address, p.user_name, p.status, p.reason_code, p.images,
        p.synced_at
 FROM (SELECT) one LEFT JOIN page p ON true

@@ -15,7 +15,10 @@ FROM registry WHERE id = %(registry)s AND removed_at IS NULL
 
 -- name: list
 SELECT g.id, g.name, g.kind, g.address, g.region, g.enterprise_project_id, g.options,
-    g.credential_kind, g.credential_identity, g.verdict, g.verdict_reasons, g.confirmed_at,
+    g.credential_kind, g.credential_identity,
+    CASE WHEN g.verdict = 'complete' AND g.confirmed_at < now() - g.stale_after THEN 'stale'
+        ELSE g.verdict END AS verdict,
+    g.verdict_reasons, g.confirmed_at,
     g.read_at, g.fingerprint_lies, coalesce(c.repositories, 0) AS repositories,
     coalesce(c.images, 0) AS images, coalesce(c.held, 0) AS held
 FROM registry g LEFT JOIN (

@@ -1,0 +1,247 @@
+"""The routes of our own API under ``/api/v1/projects/{project_id}``."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import msgspec
+from litestar import Router, get, post
+from litestar.di import Provide
+from litestar.params import FromPath
+
+from wharfinger.domain.errors import InvalidParameterError, NotFoundError, WharfingerError
+from wharfinger.domain.history import (
+    Change,
+    Difference,
+    Life,
+    Moment,
+    PastFilter,
+    RunRecord,
+)
+from wharfinger.domain.inventory import ImageFilter, RegistryScope
+from wharfinger.domain.model import HeldImage
+from wharfinger.http.api.call import ApiCall, TheApiCall, answer_api_failure, api_call, cursor
+from wharfinger.http.api.wire import (
+    AcceptBody,
+    Accepted,
+    ImageItem,
+    ListAnswer,
+    PastAnswer,
+    RegistryItem,
+    listed_item,
+    past_item,
+    registry_item,
+)
+from wharfinger.http.hss.call import read_body
+from wharfinger.http.parameters import MAX_INT64
+from wharfinger.http.services import Services, TheServices
+
+
+class _At(msgspec.Struct, frozen=True):
+    """Where a list of the past goes on. The number is the first page's, whatever happens since."""
+
+    seq: int
+    at: dt.datetime
+    id: int
+
+
+@get("/changes")
+async def list_changes(call: TheApiCall, services: TheServices) -> ListAnswer[Change]:
+    """Everything since a number, tombstones included."""
+    page = await services.history.changes(
+        call.caller, after=call.number("after") or 0, limit=call.limit()
+    )
+    return ListAnswer(
+        items=list(page.items), next=page.next, as_of=page.as_of, verdict=page.verdict
+    )
+
+
+@get("/images")
+async def list_images(
+    call: TheApiCall, services: TheServices
+) -> PastAnswer | ListAnswer[ImageItem]:
+    """The list as it is, or as it was known at a time or at a number."""
+    at, as_of = call.moment("at"), call.number("as_of")
+    if at is None and as_of is None:
+        return await _current(call, services)
+    if at is not None and as_of is not None:
+        raise InvalidParameterError("at", "must not stand beside as_of")
+    if call.query.raw("latest") is not None:
+        raise InvalidParameterError("latest", "is known of the current list only")
+    position = call.after(_At)
+    if position is None:
+        moment = await services.history.moment(call.caller, at=at, seq=as_of)
+    else:
+        moment = Moment(seq=position.seq, at=position.at)
+    page = await services.history.images(
+        call.caller,
+        moment,
+        _past_filter(call),
+        after=0 if position is None else position.id,
+        limit=call.limit(),
+    )
+    return PastAnswer(
+        items=[past_item(image) for image in page.items],
+        next=page.next and cursor(_At(moment.seq, moment.at, int(page.next))),
+        as_of=page.as_of,
+        verdict=page.verdict,
+        at=page.at,
+        registries=[registry_item(registry) for registry in page.registries],
+    )
+
+
+async def _current(call: ApiCall, services: Services) -> ListAnswer[ImageItem]:
+    wanted = _filter(call)
+    limit = call.limit()
+    # The number first: what happens while the pages are read comes after it in the feed.
+    worth = await services.inventory.no_images(call.caller, wanted.scope)
+    found = await services.inventory.images_after(
+        call.caller, wanted, after_id=call.after(int) or 0, limit=limit
+    )
+    return ListAnswer(
+        items=[listed_item(image) for image in found],
+        next=cursor(found[-1].id) if len(found) == limit else None,
+        as_of=worth.as_of,
+        verdict=worth.verdict,
+    )
+
+
+def _past_filter(call: ApiCall) -> PastFilter:
+    query = call.query
+    return PastFilter(
+        registry=query.text("registry", longest=128),
+        kind=query.text("kind", longest=64),
+        namespace=query.text("namespace", longest=255),
+        name_contains=query.text("name", longest=255),
+        tag=query.text("tag", longest=255),
+    )
+
+
+def _filter(call: ApiCall) -> ImageFilter:
+    wanted = _past_filter(call)
+    return ImageFilter(
+        scope=RegistryScope(
+            enterprise_projects=call.caller.enterprise_projects,
+            registry_name=wanted.registry,
+            kinds=None if wanted.kind is None else (wanted.kind,),
+        ),
+        namespace=wanted.namespace,
+        name_contains=wanted.name_contains,
+        tag=wanted.tag,
+        latest_only=call.query.flag("latest") or False,
+    )
+
+
+@get("/images/{image_id:str}/history")
+async def show_life(call: TheApiCall, services: TheServices, image_id: FromPath[str]) -> Life:
+    """The life of one image, digest by digest."""
+    if not image_id.isascii() or not image_id.isdigit() or int(image_id) > MAX_INT64:
+        raise NotFoundError(f"image_id: there is no image {image_id}")
+    return await services.history.life(call.caller, int(image_id))
+
+
+@get("/runs")
+async def list_runs(call: TheApiCall, services: TheServices) -> ListAnswer[RunRecord]:
+    """Runs, newest first."""
+    page = await services.history.runs(
+        call.caller,
+        registry=call.query.text("registry_id", longest=64),
+        before=call.after(tuple[dt.datetime, str]),
+        limit=call.limit(),
+    )
+    last = page.items[-1] if page.next is not None else None
+    return ListAnswer(
+        items=list(page.items),
+        next=None if last is None else cursor((last.queued_at, last.id)),
+        as_of=page.as_of,
+        verdict=page.verdict,
+    )
+
+
+@get("/runs/{run_id:str}")
+async def show_run(call: TheApiCall, services: TheServices, run_id: FromPath[str]) -> RunRecord:
+    """One run."""
+    return await services.history.run(call.caller, run_id)
+
+
+@get("/runs/{run_id:str}/diff/{other_id:str}")
+async def list_differences(
+    call: TheApiCall, services: TheServices, run_id: FromPath[str], other_id: FromPath[str]
+) -> ListAnswer[Difference]:
+    """What changed from the end of one run to the end of another."""
+    page = await services.history.diff(
+        call.caller, run_id, other_id, after=call.after(int) or 0, limit=call.limit()
+    )
+    return ListAnswer(
+        items=list(page.items),
+        next=page.next and cursor(int(page.next)),
+        as_of=page.as_of,
+        verdict=page.verdict,
+    )
+
+
+@get("/registries")
+async def list_registry_verdicts(
+    call: TheApiCall, services: TheServices
+) -> ListAnswer[RegistryItem]:
+    """Every registry: its verdict, why, and what to do."""
+    page = await services.history.registries(call.caller)
+    return ListAnswer(
+        items=[registry_item(registry) for registry in page.items],
+        next=None,
+        as_of=page.as_of,
+        verdict=page.verdict,
+    )
+
+
+@get("/registries/{registry_id:str}/held")
+async def list_held(
+    call: TheApiCall, services: TheServices, registry_id: FromPath[str]
+) -> ListAnswer[HeldImage]:
+    """Images that a complete listing lacked and that wait for a person's word."""
+    limit = call.limit()
+    worth = await services.history.registries(call.caller)
+    found = await services.held.list(
+        call.caller, registry_id, after=call.after(int) or 0, limit=limit
+    )
+    return ListAnswer(
+        items=found,
+        next=cursor(found[-1].id) if len(found) == limit else None,
+        as_of=worth.as_of,
+        verdict=worth.verdict,
+    )
+
+
+@post("/registries/{registry_id:str}/accept", status_code=200)
+async def accept_held(
+    call: TheApiCall, services: TheServices, registry_id: FromPath[str]
+) -> Accepted:
+    """Accept that held images are gone."""
+    body = read_body(call.body, AcceptBody)
+    if body.all == (body.images is not None):
+        raise InvalidParameterError("images", "must name images, or all must be true; not both")
+    retired = await services.held.accept(call.caller, registry_id, images=body.images)
+    return Accepted(retired=retired)
+
+
+def make_api() -> Router:
+    """The routes with what they have in common."""
+    return Router(
+        path="/api/v1/projects/{project_id:str}",
+        route_handlers=[
+            list_changes,
+            list_images,
+            show_life,
+            list_runs,
+            show_run,
+            list_differences,
+            list_registry_verdicts,
+            list_held,
+            accept_held,
+        ],
+        dependencies={"call": Provide(api_call)},
+        exception_handlers={
+            WharfingerError: answer_api_failure,
+            Exception: answer_api_failure,
+        },
+    )

@@ -1,0 +1,134 @@
+"""The shapes of our own API's answers."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Generic, TypeVar
+
+import msgspec
+
+from wharfinger.domain.advice import advised
+from wharfinger.domain.history import Advised, PastImage, RegistryVerdict
+from wharfinger.domain.inventory import ListedImage
+
+T = TypeVar("T")
+
+
+class ListAnswer(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
+    """A page of any list. ``next`` is the ``after`` of the next page, ``None`` on the last one."""
+
+    items: list[T]
+    next: str | None
+    as_of: int
+    verdict: str
+
+
+class RegistryItem(msgspec.Struct, frozen=True, kw_only=True):
+    """A registry with its verdict and, of each reason, what to do about it."""
+
+    id: str
+    name: str
+    kind: str
+    verdict: str
+    confirmed_at: dt.datetime | None
+    read_at: dt.datetime | None
+    stale_after_s: int
+    reasons: list[Advised]
+    run_id: str | None
+    requests: int | None
+    seconds: float | None
+    repositories: int | None
+    images: int | None
+    held: int | None
+
+
+class ImageItem(msgspec.Struct, frozen=True, kw_only=True):
+    """An image. Of a past moment, ``confirmed_at`` and ``latest`` are not known."""
+
+    id: int
+    registry: str
+    kind: str
+    namespace: str
+    name: str
+    tag: str | None
+    digest: str
+    image_id: str
+    size: int
+    updated_at: dt.datetime
+    confirmed_at: dt.datetime | None
+    latest: bool | None
+    multi_arch: bool
+
+
+class PastAnswer(ListAnswer[ImageItem], frozen=True, kw_only=True):
+    """A page of the list of a past moment, with each registry's verdict of then."""
+
+    at: dt.datetime
+    registries: list[RegistryItem]
+
+
+class AcceptBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which held images are accepted to be gone: those named, or all."""
+
+    images: list[int] | None = None
+    all: bool = False
+
+
+class Accepted(msgspec.Struct, frozen=True, kw_only=True):
+    """How many images were retired."""
+
+    retired: int
+
+
+def registry_item(registry: RegistryVerdict) -> RegistryItem:
+    """Word a verdict."""
+    facts = msgspec.structs.asdict(registry)
+    return RegistryItem(
+        **{
+            **facts,
+            "verdict": registry.verdict.value,
+            "reasons": [advised(reason) for reason in registry.reasons],
+        }
+    )
+
+
+def past_item(image: PastImage) -> ImageItem:
+    """Word an image of a past moment."""
+    return ImageItem(
+        id=image.id,
+        registry=image.registry,
+        kind=image.kind,
+        namespace=image.namespace,
+        name=image.name,
+        tag=image.tag,
+        digest=image.digest,
+        image_id=image.image_id,
+        size=image.size,
+        updated_at=image.updated_at,
+        confirmed_at=None,
+        latest=None,
+        multi_arch=image.multi_arch,
+    )
+
+
+def listed_item(image: ListedImage) -> ImageItem:
+    """Word an image of the current list."""
+    return ImageItem(
+        id=image.id,
+        registry=image.registry_name,
+        kind=image.registry_kind,
+        namespace=image.namespace,
+        name=image.name,
+        tag=image.tag,
+        digest=image.digest,
+        image_id=image.image_id,
+        size=image.size,
+        updated_at=_moment(image.updated_ms),
+        confirmed_at=_moment(image.synced_ms),
+        latest=image.is_latest,
+        multi_arch=image.is_index,
+    )
+
+
+def _moment(milliseconds: int) -> dt.datetime:
+    return dt.datetime.fromtimestamp(milliseconds / 1000, dt.UTC)

@@ -1,0 +1,108 @@
+"""Rows held back from retirement, and what is decided about them; and the end of a registry."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from typing import Any
+
+from wharfinger.domain.errors import NotFoundError
+from wharfinger.domain.model import HeldImage
+from wharfinger.store.database import Connection
+from wharfinger.store.named_sql import queries
+from wharfinger.store.writing import Tally, conclude, prepare_workspace
+
+_SQL = queries("held")
+_RUNS = queries("runs")
+_WRITING = queries("writing")
+
+
+async def find_registry(
+    tx: Connection, *, registry_id: str | None = None, name: str | None = None
+) -> tuple[str, str]:
+    """(id, name) of a registry that is given by one of them.
+
+    Raises:
+        NotFoundError: the tenant has no such registry.
+    """
+    cursor = await tx.execute(_SQL["find_registry"], {"id": registry_id, "name": name})
+    row = await cursor.fetchone()
+    if row is None:
+        raise NotFoundError(f"there is no registry {name or registry_id!r}")
+    return str(row[0]), row[1]
+
+
+async def list_held(tx: Connection, registry_id: str, *, after: int, limit: int) -> list[HeldImage]:
+    """The held rows of a registry whose ids follow ``after``, by id."""
+    cursor = await tx.execute(
+        _SQL["list"], {"registry": registry_id, "after": after, "limit": limit}
+    )
+    return [_held(row) for row in await cursor.fetchall()]
+
+
+async def accept(
+    tx: Connection, project_id: str, registry_id: str, images: Sequence[int] | None
+) -> int:
+    """Retire rows that are held, all of them where ``images`` is ``None``; returns how many.
+
+    A row that a newer listing contained is held no more, and is not touched.
+
+    Raises:
+        NotFoundError: a row that was named is not held; none is retired then.
+    """
+    scope = {"project": project_id, "registry": registry_id, "run": None}
+    wanted = {**scope, "images": None if images is None else list(images)}
+    # The one order of locks: registry, repositories, run, feed.
+    await tx.execute(_RUNS["lock_registry"], scope)
+    cursor = await tx.execute(_SQL["repositories"], wanted)
+    repositories = [row[0] for row in await cursor.fetchall()]
+    parameters: dict[str, Any] = {**wanted, "repositories": repositories}
+    await prepare_workspace(tx)
+    cursor = await tx.execute(_SQL["absent"], parameters)
+    _check_all_held(images, {row[0] for row in await cursor.fetchall()})
+    if not repositories:
+        return 0
+    await tx.execute(_WRITING["retire"], parameters)
+    await tx.execute(_SQL["count_repositories"], parameters)
+    tally = Tally()
+    await conclude(tx, scope, tally)
+    await tx.execute(_SQL["count_registry"], scope)
+    return tally.retired
+
+
+async def purge(tx: Connection, name: str) -> tuple[list[str], int]:
+    """Erase every removed registry of a name; returns their ids, and how many images they had.
+
+    Raises:
+        NotFoundError: no registry of that name was removed.
+    """
+    cursor = await tx.execute(_SQL["removed_registries"], {"name": name})
+    found = [str(row[0]) for row in await cursor.fetchall()]
+    if not found:
+        raise NotFoundError(f"no registry named {name!r} was removed; only those can be purged")
+    images = 0
+    for registry_id in found:
+        cursor = await tx.execute("SELECT purge_registry(%s)", (registry_id,))
+        row = await cursor.fetchone()
+        images += row[0] if row is not None and row[0] is not None else 0
+    return found, images
+
+
+def _check_all_held(named: Sequence[int] | None, held: set[int]) -> None:
+    missing = sorted(set(named or ()) - held)
+    if missing:
+        shown = ", ".join(map(str, missing[:10]))
+        raise NotFoundError(f"not held, or held no more: {shown}")
+
+
+def _held(row: Sequence[Any]) -> HeldImage:
+    image_id, namespace, name, tag, digest, since = row
+    held_since: dt.datetime = since
+    return HeldImage(
+        id=image_id,
+        namespace=namespace,
+        name=name,
+        tag=tag,
+        digest=digest,
+        held_since=held_since,
+    )
