@@ -356,7 +356,7 @@ class Service:
 
     def _last_words(self) -> str:
         lines = self.log_file(self._settings).read_text("utf-8").strip().splitlines()
-        return lines[-1] if lines else "it said nothing"
+        return "\n".join(lines[-5:]) or "it said nothing"
 
 
 def _log_level(settings: Settings) -> str:
