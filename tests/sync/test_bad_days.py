@@ -310,3 +310,40 @@ async def test_a_change_of_address_in_the_middle_of_a_run_holds_its_retirements(
 
         assert (run.outcome, run.retired) == (RunOutcome.HELD, 0)
         assert run.held >= 1
+
+
+async def test_what_was_held_stays_until_it_is_accepted_whatever_the_next_budget(yard, upstream):
+    await yard.add_swr(upstream)
+    await yard.sync()
+    async with Upstream(made_up_world(12, 4)) as elsewhere:
+        elsewhere.world.clock.follow_real_time()
+        assert elsewhere.key == upstream.key
+        await yard.house.registries.relocate(yard.caller, "swrprivate", elsewhere.url)
+        first = await yard.sync()
+
+        # Twelve of sixty would be within the budget now.
+        second = await yard.sync()
+        accepted = await yard.house.held.accept(yard.caller, "swrprivate", images=None)
+        third = await yard.sync()
+
+        assert (first.outcome, first.held) == (RunOutcome.HELD, 12)
+        assert (second.outcome, second.retired, second.held) == (RunOutcome.HELD, 0, 12)
+        assert accepted == 12
+        assert (third.outcome, third.held) == (RunOutcome.COMPLETE, 0)
+        assert yard.stored() == elsewhere.world.images()
+
+
+async def test_an_absent_repository_with_held_images_goes_once_they_are_accepted(yard, upstream):
+    await yard.add_swr(upstream)
+    await yard.sync()
+    for repository in upstream.world.owned()[:3]:
+        upstream.world.delete_repository(repository.path)
+    await yard.sync()
+    assert yard.value("SELECT count(*) FROM repository WHERE retired_at IS NOT NULL") == 0
+
+    await yard.house.held.accept(yard.caller, "swrprivate", images=None)
+    run = await yard.sync()
+
+    assert run.outcome is RunOutcome.COMPLETE
+    assert yard.stored() == upstream.world.images()
+    assert yard.value("SELECT count(*) FROM repository WHERE retired_at IS NOT NULL") == 3

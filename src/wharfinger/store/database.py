@@ -122,9 +122,7 @@ class Database:
         try:
             async with self._pool.connection() as connection:
                 yield connection
-                if connection.closed:
-                    # psycopg commits nothing then, and says nothing either.
-                    raise psycopg.OperationalError("the connection was lost before the commit")
+                _refuse_a_lost_connection(connection)
         except PoolTimeout as exc:
             raise StoreUnavailableError("the database does not answer") from exc
         except (
@@ -144,6 +142,12 @@ def connection_options(conninfo: str) -> str:
         f"-c search_path={SCHEMA},public -c timezone=UTC -c idle_in_transaction_session_timeout=60s"
     )
     return f"{given} {ours}".strip()
+
+
+def _refuse_a_lost_connection(connection: Connection) -> None:
+    # psycopg commits nothing over a connection that was closed, and says nothing either.
+    if connection.closed:
+        raise psycopg.OperationalError("the connection was lost before the commit")
 
 
 async def _configure(connection: Connection) -> None:

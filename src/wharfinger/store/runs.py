@@ -34,12 +34,14 @@ from wharfinger.store.writing import (
     conclude,
     copy_incoming,
     incoming_row,
+    keep_held,
     prepare_workspace,
     retire_within_budget,
 )
 
 _SQL = queries("runs")
 _WRITING = queries("writing")
+_HELD = queries("held")
 
 # A run that would retire more than this share of the images live at its start stops and asks.
 RETIRE_SHARE = 0.2
@@ -568,18 +570,18 @@ async def _retire_repositories(tx: Connection, scope: dict[str, Any], ending: _E
     await prepare_workspace(tx)
     parameters = {**scope, "repositories": absent}
     await tx.execute(_SQL["absent_images"], parameters)
+    tally = Tally()
+    tally.held += await keep_held(tx, decided=absent if agreed else [])
     cursor = await tx.execute("SELECT count(*) FROM absent")
     images = int(await _value(cursor))
-    tally = Tally()
     if ending.came_up_empty and not agreed:
         await tx.execute(_WRITING["hold"], parameters)
-        tally.held = images
+        tally.held += images
     else:
         await retire_within_budget(tx, parameters, images, tally)
     if tally.held:
-        await tx.execute(_SQL["hold_repositories"], parameters)
-    else:
-        await tx.execute(_SQL["retire_repositories"], parameters)
+        await tx.execute(_HELD["count_repositories"], parameters)
+    await tx.execute(_SQL["retire_repositories"], parameters)
     await conclude(tx, scope, tally)
     return tally.held
 

@@ -276,12 +276,13 @@ async def _retire_or_hold(
 ) -> list[int]:
     """Retire what the listings lack, within the budget. Returns the repositories found empty."""
     await tx.execute(_SQL["find_absent"], parameters)
+    empty = [r.wanted.id for r in read if r.rows == 0 and stored[r.wanted.id][1] > 0]
+    doubtful = {r.wanted.id for r in read if r.wanted.id in empty and not _agreed(r, stored)}
+    tally.held += await keep_held(tx, decided=[r for r in empty if r not in doubtful])
     cursor = await tx.execute(_SQL["count_absent"])
     absent = {row[0]: row[1] for row in await cursor.fetchall()}
-    empty = [r.wanted.id for r in read if r.rows == 0 and stored[r.wanted.id][1] > 0]
     if not absent:
         return empty
-    doubtful = {r.wanted.id for r in read if r.wanted.id in empty and not _agreed(r, stored)}
     sure = sum(count for repository, count in absent.items() if repository not in doubtful)
     run = {**parameters, "repositories": [r for r in absent if r in doubtful]}
     await _hold(tx, run, tally)
@@ -296,6 +297,15 @@ def _agreed(repository: ReadRepository, stored: Mapping[int, Sequence[Any]]) -> 
         return True
     seen = stored[repository.wanted.id][3]
     return seen is not None and (dt.datetime.now(dt.UTC) - seen).total_seconds() >= SECOND_LOOK_S
+
+
+async def keep_held(tx: Connection, *, decided: Sequence[int]) -> int:
+    """Leave rows held before to whoever accepts them; returns how many are left so.
+
+    ``decided`` are repositories whose emptiness a second listing has confirmed meanwhile.
+    """
+    cursor = await tx.execute(_SQL["keep_held"], {"decided": list(decided)})
+    return cursor.rowcount
 
 
 async def retire_within_budget(

@@ -216,18 +216,11 @@ SELECT i.id, i.repository_id, i.held_at IS NOT NULL FROM image i
 WHERE i.repository_id = ANY(%(repositories)s) AND i.retired_at IS NULL
 
 -- name: retire_repositories
+-- Those of whose images none is left; held ones keep theirs.
 UPDATE repository SET retired_at = now(), live_images = 0, held_images = 0,
     latest_image_id = NULL, fingerprint = NULL, suspect_fingerprint = NULL
-WHERE id = ANY(%(repositories)s)
-
--- name: hold_repositories
-UPDATE repository r SET held_images = c.held, fingerprint = NULL
-FROM (
-    SELECT i.repository_id, count(*) AS held FROM image i
-    WHERE i.repository_id = ANY(%(repositories)s) AND i.held_at IS NOT NULL
-    GROUP BY i.repository_id
-) c
-WHERE r.id = c.repository_id AND r.held_images <> c.held
+WHERE id = ANY(%(repositories)s) AND NOT EXISTS (
+    SELECT FROM image i WHERE i.repository_id = repository.id AND i.retired_at IS NULL)
 
 -- name: note_empty_registry
 UPDATE registry SET empty_seen_at = CASE WHEN %(empty)s THEN coalesce(empty_seen_at, now()) END

@@ -167,6 +167,10 @@ WHERE i.repository_id = ANY(%(repositories)s) AND i.retired_at IS NULL
       AND coalesce(s.tag, '@' || s.digest) = coalesce(i.tag, '@' || i.digest)
   )
 
+-- name: keep_held
+-- What was held once stays held, also where a later run's budget would have room for it.
+DELETE FROM absent WHERE held AND repository_id <> ALL(%(decided)s::bigint[])
+
 -- name: count_absent
 SELECT repository_id, count(*) FROM absent GROUP BY repository_id
 
