@@ -31,7 +31,9 @@ RETURNING image_id
 
 -- name: count_repositories
 UPDATE repository r SET live_images = coalesce(c.live, 0), held_images = coalesce(c.held, 0),
-    latest_image_id = c.latest
+    latest_image_id = c.latest,
+    -- What is stored no longer is what stood behind the fingerprint: the tags are read again.
+    fingerprint = NULL
 FROM unnest(%(repositories)s::bigint[]) AS l (id) LEFT JOIN (
     SELECT i.repository_id,
         count(*) FILTER (WHERE i.artifact_type = '') AS live,
