@@ -421,9 +421,13 @@ class Cluster:
         """
         if self._layout.major() is not None:
             return
-        fresh = self._layout.server / "data.new"
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir(mode=0o700)
+        for left_over in self._layout.server.glob("data.new-*"):
+            if left_over.is_dir():
+                shutil.rmtree(left_over, ignore_errors=True)
+            else:
+                left_over.unlink(missing_ok=True)
+        # A folder of this attempt's own: what a killed one started may still be writing into its.
+        fresh = Path(tempfile.mkdtemp(prefix="data.new-", dir=self._layout.server))
         self._account.give(fresh)
         passwords = {role: secrets.token_hex(24) for role in (SUPERUSER, OWNER, APP)}
         self._initdb(fresh, passwords[SUPERUSER])
@@ -434,14 +438,14 @@ class Cluster:
         _fsync_folder(self._layout.server)
 
     def _initdb(self, data: Path, password: str) -> None:
-        password_file = self._layout.server / "initial-password"
+        password_file = data.with_name(f"{data.name}.password")
         _write(password_file, password.encode())
         self._account.give(password_file)
         command = [
             str(self._bin / "initdb"),
             f"--pgdata={self._path_of(data)}",
             f"--username={SUPERUSER}",
-            f"--pwfile={self._path_of(data, '../initial-password')}",
+            f"--pwfile={self._path_of(data, f'../{password_file.name}')}",
             "--auth=scram-sha-256",
             "--encoding=UTF8",
             "--locale=C",
@@ -454,7 +458,7 @@ class Cluster:
         try:
             self._account.run(command, cwd=data)
         finally:
-            password_file.unlink()
+            password_file.unlink(missing_ok=True)
 
     def _create_roles(self, data: Path, passwords: Mapping[str, str]) -> None:
         # In single-user mode each line is one statement. The passwords are hexadecimal.

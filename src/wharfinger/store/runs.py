@@ -47,6 +47,9 @@ _HELD = queries("held")
 RETIRE_SHARE = 0.2
 RETIRE_LEAST = 10
 
+# A run that changed at least this many images, and a tenth of its registry, is told to the planner.
+STATISTICS_LEAST = 1000
+
 # A unit is published in one transaction: this bounds its memory and how long its locks are held.
 UNIT_REPOSITORIES = 100
 UNIT_IMAGES = 4000
@@ -553,6 +556,13 @@ async def finish_run(
     cursor_ = await tx.execute(_SQL["queued_run"], {"registry": registry_id})
     successor = await cursor_.fetchone()
     return outcome, str(successor[0]) if successor else None
+
+
+async def refresh_statistics(tx: Connection, run_id: str) -> None:
+    """Let the planner know of a run that changed much of the list."""
+    cursor = await tx.execute(_SQL["changed_much"], {"run": run_id, "least": STATISTICS_LEAST})
+    if await _value(cursor):
+        await tx.execute("SELECT refresh_statistics()")
 
 
 async def _retire_repositories(tx: Connection, scope: dict[str, Any], ending: _Ending) -> int:

@@ -219,6 +219,8 @@ class Engine:
                     tx, project_id=project_id, run_id=successor, registry_id=registry_id
                 )
         if outcome is not None:
+            async with self._database.tenant(project_id) as tx:
+                await runs.refresh_statistics(tx, run_id)
             log.info("sync.run_finished", run=run_id, registry=registry_id, outcome=outcome)
         return outcome
 

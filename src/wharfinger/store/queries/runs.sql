@@ -320,3 +320,7 @@ WHERE (%(task_id)s::uuid IS NULL OR t.id = %(task_id)s)
     WHERE tr.task_id = t.id AND r.state <> 'finished'))
 ORDER BY t.created_at DESC, t.id
 LIMIT %(limit)s OFFSET %(offset)s
+
+-- name: changed_much
+SELECT added + moved + retired + restored >= greatest(%(least)s, live_at_start / 10)
+FROM run WHERE id = %(run)s
