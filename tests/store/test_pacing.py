@@ -20,9 +20,7 @@ def report(asks=100, holds=0, **rest):
 
 
 async def refused(process, share, **rest):
-    return await process.renew(
-        HOST, report(trouble="throttled", trouble_epoch=share.epoch, **rest)
-    )
+    return await process.renew(HOST, report(trouble="throttled", trouble_epoch=share.epoch, **rest))
 
 
 async def with_a_rate(process, *, answered=20):
@@ -102,7 +100,7 @@ async def test_a_process_that_leaves_gives_its_places_back_at_once(database):
     assert (await staying.renew(HOST, report())).places == 16
 
 
-# --- concurrency ----------------------------------------------------------------------------------
+# --- concurrency ---------------------------------------------------------------------------------
 
 
 async def test_trouble_halves_for_all_and_once_for_what_was_under_way_together(database):
@@ -140,7 +138,7 @@ async def test_a_larger_setting_counts_at_once_for_a_host_that_never_complained(
     assert (await other.renew(HOST, report())).places == 32
 
 
-# --- rate -----------------------------------------------------------------------------------------
+# --- rate ----------------------------------------------------------------------------------------
 
 
 async def test_refusals_at_low_concurrency_teach_a_rate_from_what_had_passed(database):
@@ -229,7 +227,7 @@ async def test_a_refusal_at_a_rate_lowers_it_a_little(database, owner_connection
     assert share.paused_s == 0
 
 
-# --- pauses ----------------------------------------------------------------------------------------
+# --- pauses --------------------------------------------------------------------------------------
 
 
 async def test_a_pause_holds_for_every_process_and_is_never_shortened(database):

@@ -1,4 +1,4 @@
-"""Several processes, one host: they share its budget, hear of its wishes, and survive each other."""
+"""Several processes, one host: they share its budget, heed its wishes, survive each other."""
 
 import asyncio
 import contextlib
@@ -93,7 +93,7 @@ async def until(condition, *, within_s):
     return time.monotonic() - began
 
 
-# --- a limit of requests per second ---------------------------------------------------------------
+# --- a limit of requests per second --------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -134,12 +134,10 @@ async def test_a_host_without_a_limit_pays_nothing(registry, database):
         await http._transport.aclose()
 
 
-# --- concurrency ------------------------------------------------------------------------------------
+# --- concurrency ---------------------------------------------------------------------------------
 
 
-async def test_four_processes_together_never_exceed_what_one_was_allowed(
-    registry, database_address
-):
+async def test_four_processes_together_never_exceed_what_one_was_allowed(registry, database_address):
     registry.faults.delay("/", 0.05)
 
     async with processes(
@@ -153,9 +151,7 @@ async def test_four_processes_together_never_exceed_what_one_was_allowed(
     assert registry.peak <= 6
 
 
-async def test_a_killed_process_gives_its_places_back_within_ten_seconds(
-    registry, database_address
-):
+async def test_a_killed_process_gives_its_places_back_within_ten_seconds(registry, database_address):
     stall = registry.faults.delay("/stuck", 60)
     async with processes(
         1, database_address, f"{registry.url}/stuck", requests=4, tasks=4, start=4
@@ -177,12 +173,10 @@ async def test_a_killed_process_gives_its_places_back_within_ten_seconds(
     assert waited_s < 10
 
 
-# --- what one hears, all heed -----------------------------------------------------------------------
+# --- what one hears, all heed --------------------------------------------------------------------
 
 
-async def test_a_wish_to_wait_is_obeyed_by_the_process_that_did_not_hear_it(
-    registry, database
-):
+async def test_a_wish_to_wait_is_obeyed_by_the_process_that_did_not_hear_it(registry, database):
     async with leased(database) as one, leased(database) as other:
         transport = AioTransport(AddressPolicy(allow_private=True))
         request = Request(method="GET", url=f"{registry.url}/v2/")
@@ -202,12 +196,10 @@ async def test_a_wish_to_wait_is_obeyed_by_the_process_that_did_not_hear_it(
         await transport.aclose()
 
 
-# --- turns ------------------------------------------------------------------------------------------
+# --- turns ---------------------------------------------------------------------------------------
 
 
-async def test_two_tenants_on_one_host_are_served_alike_whatever_their_backlogs(
-    registry, database
-):
+async def test_two_tenants_on_one_host_are_served_alike_whatever_their_backlogs(registry, database):
     registry.faults.delay("/", 0.01)
     transport = AioTransport(AddressPolicy(allow_private=True))
     async with leased(database, start=4) as budgets:
@@ -231,7 +223,7 @@ async def test_two_tenants_on_one_host_are_served_alike_whatever_their_backlogs(
     assert 30 <= served <= 60
 
 
-# --- without the database -----------------------------------------------------------------------------
+# --- without the database ------------------------------------------------------------------------
 
 
 class Shaky:
@@ -255,9 +247,7 @@ class Null:
         return Reply(status=200, headers={}, body=b"", url=request.url)
 
 
-async def test_without_the_database_the_last_share_holds_until_the_lease_ends(
-    database, monkeypatch
-):
+async def test_without_the_database_the_last_share_holds_until_the_lease_ends(database, monkeypatch):
     monkeypatch.setattr("wharfinger.sync.shares.LEASE_S", 0.8)
     shaky = Shaky(SharedBudgets(database, start=4, lease_s=0.8))
     budgets = LeasedBudgets(shaky)

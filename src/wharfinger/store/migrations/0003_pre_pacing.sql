@@ -125,7 +125,8 @@ BEGIN
     FOR claim IN
         -- Who gets the odd place, or the only one, changes every two seconds.
         SELECT l.process, l.asks FROM host_lease l WHERE l.host = of_host
-        ORDER BY l.asks, hashtextextended(l.process::text, floor(extract(epoch FROM at) / 2)::bigint)
+        ORDER BY l.asks,
+            hashtextextended(l.process::text, floor(extract(epoch FROM at) / 2)::bigint)
     LOOP
         share := least(claim.asks, remaining / claims);
         remaining := remaining - share;
@@ -183,7 +184,8 @@ BEGIN
         b.ceiling := start;
     END IF;
 
-    DELETE FROM host_lease l WHERE l.host = of_host AND l.expires_at < at AND l.process <> of_process;
+    DELETE FROM host_lease l
+    WHERE l.host = of_host AND l.expires_at < at AND l.process <> of_process;
     SELECT coalesce(sum(l.granted), 0), coalesce(sum(l.asks), 0),
            pace_host.answered + coalesce(
                sum(l.answered) FILTER (WHERE l.reported_at > at - interval '1 second'), 0)
@@ -193,7 +195,8 @@ BEGIN
     IF trouble <> '' AND trouble_epoch = b.epoch THEN
         b := learn_from_trouble(b, trouble = 'throttled', stated_rate, measured, at);
     ELSIF grown > 0 AND asks + waiting >= floor(b.concurrency) THEN
-        b.concurrency := least(b.ceiling, b.concurrency + least(b.concurrency, grown / b.concurrency));
+        b.concurrency := least(b.ceiling,
+            b.concurrency + least(b.concurrency, grown / b.concurrency));
     END IF;
     IF at < b.learning_until AND measured * 0.9 > b.rate THEN
         -- Others met the same limit and only now report what had passed.
@@ -212,7 +215,8 @@ BEGIN
     IF b.rate IS NOT NULL AND slots_wanted > 0 THEN
         first := greatest(b.next_slot_at, b.paused_until, at);
         -- Nobody is promised a time far ahead: a lower rate or a new process must show soon.
-        IF first < greatest(b.paused_until, at) + make_interval(secs => greatest(0.5, 2 / b.rate)) THEN
+        IF first < greatest(b.paused_until, at)
+            + make_interval(secs => greatest(0.5, 2 / b.rate)) THEN
             SELECT least(slots_wanted, greatest(1, ceil(b.rate * 0.3 / (1 + count(*)))))
             INTO slots
             FROM host_lease l WHERE l.host = of_host AND l.process <> of_process AND l.asks > 0;
