@@ -137,7 +137,9 @@ async def test_a_host_without_a_limit_pays_nothing(registry, database):
 # --- concurrency ---------------------------------------------------------------------------------
 
 
-async def test_four_processes_together_never_exceed_what_one_was_allowed(registry, database_address):
+async def test_four_processes_together_never_exceed_what_one_was_allowed(
+    registry, database_address
+):
     registry.faults.delay("/", 0.05)
 
     async with processes(
@@ -151,7 +153,9 @@ async def test_four_processes_together_never_exceed_what_one_was_allowed(registr
     assert registry.peak <= 6
 
 
-async def test_a_killed_process_gives_its_places_back_within_ten_seconds(registry, database_address):
+async def test_a_killed_process_gives_its_places_back_within_ten_seconds(
+    registry, database_address
+):
     stall = registry.faults.delay("/stuck", 60)
     async with processes(
         1, database_address, f"{registry.url}/stuck", requests=4, tasks=4, start=4
@@ -247,7 +251,9 @@ class Null:
         return Reply(status=200, headers={}, body=b"", url=request.url)
 
 
-async def test_without_the_database_the_last_share_holds_until_the_lease_ends(database, monkeypatch):
+async def test_without_the_database_the_last_share_holds_until_the_lease_ends(
+    database, monkeypatch
+):
     monkeypatch.setattr("wharfinger.sync.shares.LEASE_S", 0.8)
     shaky = Shaky(SharedBudgets(database, start=4, lease_s=0.8))
     budgets = LeasedBudgets(shaky)
