@@ -29,11 +29,13 @@ from wharfinger.store.callers import Callers
 from wharfinger.store.database import Database, DatabaseAddress, connection_options
 from wharfinger.store.embedded import hold
 from wharfinger.store.migrate import migrate
+from wharfinger.store.pacing import SharedBudgets
 from wharfinger.store.reading import Reading
 from wharfinger.store.sealing import Sealer
 from wharfinger.sync.engine import Engine
-from wharfinger.sync.pacing import PacedHttp, ProcessBudgets
+from wharfinger.sync.pacing import Budgets, PacedHttp
 from wharfinger.sync.queue import SyncQueue, Worker
+from wharfinger.sync.shares import LEASE_S, LeasedBudgets
 
 log = structlog.get_logger()
 
@@ -61,14 +63,12 @@ class OpenedSource:
 
 
 class SourceOpener:
-    """Opens sources with one budget per host for the whole process."""
+    """Opens sources with one budget per host for the whole installation."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, budgets: Budgets) -> None:
         self._networks = settings.allow_networks
         self._deadline_s = float(settings.retry_deadline_s)
-        self._budgets = ProcessBudgets(
-            start=settings.host_concurrency, most=settings.host_concurrency
-        )
+        self._budgets = budgets
 
     def __call__(self, registry: RegistryRef, credential: RegistryCredential) -> OpenedSource:
         """Open one registry's source; no request is made yet."""
@@ -76,7 +76,9 @@ class SourceOpener:
             allow_private=registry.allow_private_networks, allow_networks=self._networks
         )
         transport = AioTransport(policy, ca_pem=registry.ca_pem)
-        http = PacedHttp(transport, self._budgets, deadline_s=self._deadline_s)
+        http = PacedHttp(
+            transport, self._budgets, key=registry.project_id, deadline_s=self._deadline_s
+        )
         return OpenedSource(open_source(registry, credential, http), transport)
 
 
@@ -183,8 +185,11 @@ async def open_house(
     await database.open()
     try:
         keys = Sealer.from_file(settings.secret_key_file)
-        opener = SourceOpener(settings)
-        async with queue.app.open_async():
+        budgets = LeasedBudgets(
+            SharedBudgets(database, start=settings.host_concurrency, lease_s=LEASE_S)
+        )
+        opener = SourceOpener(settings, budgets)
+        async with contextlib.aclosing(budgets), queue.app.open_async():
             yield House(
                 settings=settings,
                 database=database,

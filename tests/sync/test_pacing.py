@@ -9,6 +9,7 @@ from wharfinger.domain.errors import (
     ForbiddenError,
     ListMovedError,
     MalformedAnswerError,
+    NotTrustedError,
     ThrottledError,
     UnauthorisedError,
     UnreachableError,
@@ -291,3 +292,168 @@ def test_budgets_are_shared_by_host_and_port():
 
     assert budgets.of("https://R.example/a") is budgets.of("https://user@r.example/b?c")
     assert budgets.of("https://r.example/") is not budgets.of("https://r.example:8443/")
+
+
+def test_a_port_that_the_scheme_implies_is_the_same_host():
+    budgets = ProcessBudgets()
+
+    assert budgets.of("https://r.example/") is budgets.of("https://r.example:443/v2/")
+    assert budgets.of("https://r.example/") is not budgets.of("http://r.example/")
+    assert budgets.of("https://[::1]/") is budgets.of("https://[::1]:443")
+
+
+# --- turns -----------------------------------------------------------------------------------
+
+
+async def test_a_tenant_with_few_requests_does_not_wait_behind_one_with_many():
+    budget = HostBudget(start=2, most=2)
+    served = []
+
+    class Noting(Script):
+        async def send(self, request):
+            served.append(request.url)
+            return await super().send(request)
+
+    transport = Noting()
+    many = PacedHttp(transport, budget, key="many")
+    few = PacedHttp(transport, budget, key="few")
+    backlog = [
+        asyncio.ensure_future(many.call(Request(method="GET", url="http://r.example/many"), read))
+        for _ in range(200)
+    ]
+    await asyncio.sleep(0)
+    late = [few.call(Request(method="GET", url="http://r.example/few"), read) for _ in range(10)]
+
+    await asyncio.gather(*late)
+    by_then = len(served)
+    await asyncio.gather(*backlog)
+
+    # Each tenant is served every other time; a few more were sent before the last was counted.
+    assert by_then <= 2 + 2 * 10 + 8
+    assert len(served) == 210
+
+
+async def test_a_failing_tenant_waits_for_its_next_try_without_a_place():
+    budget = HostBudget(start=1, most=1)
+    failing = PacedHttp(Script(*[500] * 4), budget, key="failing")
+    well = PacedHttp(Script(), budget, key="well")
+
+    trying = asyncio.ensure_future(failing.call(GET, read))
+    await asyncio.sleep(0.05)
+    async with asyncio.timeout(0.2):
+        await well.call(GET, read)
+
+    assert not trying.done()
+    trying.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await trying
+
+
+async def test_a_certificate_that_one_registry_does_not_trust_slows_nobody_down():
+    time = FakeTime()
+    budget = HostBudget(start=8, clock=time.clock, sleep=time.sleep)
+
+    with pytest.raises(NotTrustedError):
+        await paced(Script(*[NotTrustedError("TLS")] * 5), time=time, budget=budget).call(GET, read)
+
+    assert budget.concurrency == 8
+
+
+# --- refusals and silence --------------------------------------------------------------------
+
+
+async def test_being_told_to_wait_is_borne_longer_than_failure():
+    script = Script(*[ThrottledError("429")] * 12)
+
+    assert await paced(script, deadline_s=600).call(GET, read) == 200
+    assert len(script.sent) == 13
+
+
+async def test_a_host_that_is_silent_for_long_is_asked_once_in_a_while_and_the_rest_fails_at_once():
+    time = FakeTime()
+    budget = HostBudget(clock=time.clock, sleep=time.sleep)
+    script = Script(*[UnreachableError("timed out")] * 1000)
+    http = paced(script, time=time, budget=budget)
+    for _ in range(12):
+        with pytest.raises(UnreachableError):
+            await http.call(GET, read)
+        time.now += 6
+    sent_before = len(script.sent)
+
+    began = time.now
+    for _ in range(100):
+        with pytest.raises(UnreachableError):
+            await http.call(GET, read)
+
+    assert budget.is_silent
+    assert time.now == began
+    assert len(script.sent) - sent_before == 1
+
+
+async def test_one_answer_ends_the_silence():
+    time = FakeTime()
+    budget = HostBudget(clock=time.clock, sleep=time.sleep)
+    script = Script(*[UnreachableError("timed out")] * 40, 500)
+    http = paced(script, time=time, budget=budget, attempts=1)
+    for _ in range(40):
+        with pytest.raises(UnreachableError):
+            await http.call(GET, read)
+        time.now += 6
+    assert budget.is_silent
+
+    with pytest.raises(UpstreamFailureError):
+        await http.call(GET, read)
+
+    assert not budget.is_silent
+    assert await http.call(GET, read) == 200
+
+
+async def test_those_who_wait_behind_a_silent_host_do_not_wait_for_its_every_timeout():
+    time = FakeTime()
+    budget = HostBudget(start=1, most=1, clock=time.clock, sleep=time.sleep)
+
+    class Dead(Script):
+        async def send(self, request):
+            self.sent.append(request)
+            await time.sleep(70)
+            raise UnreachableError("timed out")
+
+    transport = Dead()
+    http = paced(transport, time=time, budget=budget, attempts=1)
+
+    failed = await asyncio.gather(
+        *(http.call(GET, read) for _ in range(50)), return_exceptions=True
+    )
+
+    assert {type(one) for one in failed} == {UnreachableError}
+    assert len(transport.sent) == 2
+    assert budget.in_use == 0
+
+
+# --- quotas ------------------------------------------------------------------------------------
+
+
+async def test_a_spent_quota_is_waited_for_without_being_refused():
+    time = FakeTime()
+    budget = HostBudget(clock=time.clock, sleep=time.sleep)
+
+    class Spent(Script):
+        async def send(self, request):
+            reply = await super().send(request)
+            left = max(0, 2 - len(self.sent))
+            return Reply(
+                status=200,
+                headers={"ratelimit": f'"default";r={left};t=7'},
+                body=reply.body,
+                url=reply.url,
+            )
+
+    http = paced(Spent(), time=time, budget=budget)
+    await http.call(GET, read)
+    before = time.now
+    await http.call(GET, read)
+    unpaused = time.now - before
+    await http.call(GET, read)
+
+    assert unpaused == 0
+    assert time.now - before == 7

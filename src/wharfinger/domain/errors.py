@@ -105,6 +105,10 @@ class UnreachableError(TemporarySourceError):
     code = "unreachable"
 
 
+class NotTrustedError(UnreachableError):
+    """The host is there, but its certificate is not one this registry's settings trust."""
+
+
 class ThrottledError(TemporarySourceError):
     """The registry asked us to slow down (429, SWR's 403 throttling codes, ECR's 400)."""
 

@@ -17,6 +17,7 @@ from wharfinger import __version__
 from wharfinger.domain.errors import (
     InvalidParameterError,
     MalformedAnswerError,
+    NotTrustedError,
     SourceError,
     TooLargeError,
     UnexpectedAnswerError,
@@ -268,6 +269,8 @@ _WORDS: tuple[tuple[type[Exception], str], ...] = (
 def _in_our_words(exc: Exception, url: str) -> SourceError:
     for kind, words in _WORDS:
         if isinstance(exc, kind):
+            if isinstance(exc, aiohttp.ClientSSLError):
+                return NotTrustedError(f"{url}: {words}")
             refused = type(exc) is aiohttp.ClientConnectorError
             return UnreachableError(f"{url}: {_connect_failure(exc) if refused else words}")
     if isinstance(exc, aiohttp.ClientResponseError):

@@ -7,6 +7,8 @@ import datetime as dt
 import email.utils
 import random
 import re
+import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypedDict, Unpack
@@ -176,10 +178,40 @@ class Faults:
             retry_after: seconds, a time (sent as an HTTP date), text sent as it is, or no header.
             **when: see ``When``.
         """
-        message = "The throttling threshold has been reached: policy ip over ratelimit"
-        body = {"error_msg": message, "error_code": "APIGW.0308", "request_id": "0" * 32}
-        headers = {} if retry_after is None else {"Retry-After": _retry_after(retry_after)}
-        return self.answer(path, 429, body=body, headers=headers, **when)
+        refusal = _throttled(retry_after)
+        return self.instead(path, lambda _: refusal, **when)
+
+    def limit_rate(
+        self,
+        path: str,
+        per_second: int,
+        *,
+        window_s: float = 1.0,
+        retry_after: float | str | dt.datetime | None = None,
+        **when: Unpack[When],
+    ) -> Fault:
+        """Let so many requests pass within any window and answer the others as ``throttle`` does.
+
+        Args:
+            path: which requests.
+            per_second: as many times ``window_s`` pass within ``window_s``.
+            window_s: the length of the sliding window.
+            retry_after: see ``throttle``.
+            **when: see ``When``.
+        """
+        refusal = _throttled(retry_after)
+        passed: deque[float] = deque()
+
+        def limit(_: Asked, answer: Answer) -> Answer:
+            now = time.monotonic()
+            while passed and passed[0] <= now - window_s:
+                passed.popleft()
+            if len(passed) >= per_second * window_s:
+                return refusal
+            passed.append(now)
+            return answer
+
+        return self.change(path, limit, **when)
 
     # --- a changed answer -------------------------------------------------------------------
 
@@ -311,6 +343,17 @@ class Faults:
         )
         self._rules.append(fault)
         return fault
+
+
+def _throttled(retry_after: float | str | dt.datetime | None) -> Answer:
+    message = "The throttling threshold has been reached: policy ip over ratelimit"
+    body = {"error_msg": message, "error_code": "APIGW.0308", "request_id": "0" * 32}
+    refusal = json_answer(body, status=429)
+    return (
+        refusal
+        if retry_after is None
+        else refusal.with_headers(Retry_After=_retry_after(retry_after))
+    )
 
 
 def _retry_after(wish: float | str | dt.datetime) -> str:
