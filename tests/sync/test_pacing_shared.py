@@ -98,9 +98,7 @@ async def until(condition, *, within_s):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2, 4])
-async def test_a_limit_of_20_per_second_is_learned_and_used_up(
-    registry, database_address, count
-):
+async def test_a_limit_of_20_per_second_is_learned_and_used_up(registry, database_address, count):
     registry.faults.limit_rate("/", 20)
     total = 600
     ideal_s = (total - 20) / 20

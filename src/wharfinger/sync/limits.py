@@ -57,7 +57,8 @@ def stated_rate(reply: Reply) -> float | None:
     rates = [
         quantity / window
         for _, given in _items(header)
-        if (quantity := given.get("q", 0)) > 0 and 0 < (window := given.get("w", 0)) <= LONGEST_WINDOW_S
+        if (quantity := given.get("q", 0)) > 0
+        and 0 < (window := given.get("w", 0)) <= LONGEST_WINDOW_S
     ]
     for count, number, unit in _STATED.findall(reply.body[:2000].decode("utf-8", "replace")):
         seconds = int(number) * _UNITS_S[unit.lower()]
