@@ -139,6 +139,8 @@ class House:
                     await self.history.prune(project.id, only_if_due=True)
             except StoreUnavailableError as error:
                 log.info("history.prune_waits", error=error.code)
+            except Exception:
+                log.exception("history.prune_failed")
 
 
 @contextlib.contextmanager

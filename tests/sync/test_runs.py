@@ -11,10 +11,12 @@ from wharfinger.domain.errors import FencedError, NotConfiguredError, NotFoundEr
 from wharfinger.domain.model import Reason, RunOutcome
 from wharfinger.store import runs, writing
 from wharfinger.store.writing import FailedRepository, UnitResult
+from wharfinger.sync.queue import Worker
 from wharfinger.testing.model import made_up_world
 from wharfinger.testing.upstream import Upstream
 
 PROJECT = "acme-project"
+KNOWN_ROWS = "SELECT reltuples::bigint FROM pg_class WHERE oid = 'image'::regclass"
 
 
 async def test_ten_calls_in_a_row_cost_at_most_two_runs(yard, upstream):
@@ -104,6 +106,29 @@ async def test_a_run_whose_jobs_were_lost_is_taken_up_again(yard, upstream):
     assert yard.stored() == upstream.world.images()
 
 
+async def test_a_fault_of_the_reaper_does_not_end_it(yard, upstream, monkeypatch):
+    faults = []
+
+    async def fail_once(worker):
+        if not faults:
+            faults.append(1)
+            raise RuntimeError("a fault of our own")
+
+    monkeypatch.setattr(Worker, "_reap", fail_once)
+    async with asyncio.timeout(10):
+        while not faults:
+            await asyncio.sleep(0.05)
+    registry = await yard.add_swr(upstream)
+    async with yard.house.database.tenant(PROJECT) as tx:
+        task_id, _ = await runs.queue_task(
+            tx, PROJECT, [registry], name="n", requested={}, requested_by="t", full=False
+        )
+
+    (run,) = await yard.ended(task_id, within_s=30)
+
+    assert run.outcome is RunOutcome.COMPLETE
+
+
 async def test_two_registries_at_once_do_not_mix(yard, upstream):
     async with Upstream(made_up_world(7, 3, account="other")) as elsewhere:
         await yard.add_swr(upstream)
@@ -170,6 +195,18 @@ async def test_a_task_of_another_project_cannot_be_told_from_none(yard, upstream
 async def test_a_sync_without_a_registry_names_the_command_that_adds_one(yard):
     with pytest.raises(NotConfiguredError, match="wharfinger registry add --project acme-project"):
         await yard.house.synchroniser.synchronise_kind(yard.caller, "SwrShared", "0")
+
+
+async def test_the_planner_is_told_of_a_run_that_changed_much_and_of_no_other(yard, upstream):
+    await yard.add_swr(upstream)
+    await yard.sync()
+    assert yard.value(KNOWN_ROWS) == -1
+    async with Upstream(made_up_world(60, 20)) as large:
+        await yard.add_swr(large, name="large")
+
+        await yard.sync(names=("large",))
+
+    assert yard.value(KNOWN_ROWS) == 60 + 1200
 
 
 def an_open_unit(yard) -> int:

@@ -253,6 +253,9 @@ class Worker:
                     await self._take_care()
             except (StoreUnavailableError, job_errors.ConnectorException) as error:
                 log.info("reaper.waits", error=type(error).__name__)
+            except Exception:
+                # Without a reaper a dead worker's runs would stay running for ever.
+                log.exception("reaper.failed")
             await asyncio.sleep(REAP_EVERY_S)
 
     async def _reap(self) -> None:
