@@ -43,7 +43,9 @@ def rows(owner_connection) -> Rows:
         (gone, 3, 4, "d3"),
     ]:
         owner_connection.execute(
-            "INSERT INTO image_version VALUES (%s, 'p', %s, %s, %s, 'c', 1, %s, %s)",
+            "INSERT INTO image_version (image_id, project_id, from_seq, to_seq, digest,"
+            " config_digest, size, updated_at, run_id)"
+            " VALUES (%s, 'p', %s, %s, %s, 'c', 1, %s, %s)",
             (image, start, end, digest, AT, RUN),
         )
     return rows

@@ -323,3 +323,30 @@ def fill(owner, count) -> None:
 
 def age_events(yard, *, before) -> None:
     yard.owner.execute("UPDATE event SET at = at - interval '500 days' WHERE at <= %s", (before,))
+
+
+async def test_a_past_list_tells_what_was_an_index_then(yard, upstream):
+    await yard.add_swr(upstream)
+    path = upstream.world.owned()[0].path
+    upstream.world.push(path, "turned", platforms=("linux/amd64", "linux/arm64"))
+    await yard.sync()
+    index = upstream.world.tag(path, "turned").content.digest
+    then = yard.value("SELECT seq FROM tenant_feed")
+    plain = upstream.world.tag(path, "v1.0").content
+    upstream.world.move(path, "turned", content=plain)
+    await yard.sync()
+
+    past = await list_as_of(yard, then)
+    now = await list_as_of(yard, yard.value("SELECT seq FROM tenant_feed"))
+
+    assert (past["turned"].digest, past["turned"].multi_arch) == (index, True)
+    assert past["turned"].image_id == index
+    assert (now["turned"].digest, now["turned"].multi_arch) == (plain.digest, False)
+
+
+async def list_as_of(yard, seq):
+    """The images of one repository's tags at a number, by tag."""
+    house = yard.house
+    moment = await house.history.moment(yard.caller, seq=seq)
+    page = await house.history.images(yard.caller, moment, PastFilter(), after=0, limit=1000)
+    return {image.tag: image for image in page.items if image.tag == "turned"}

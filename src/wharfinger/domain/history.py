@@ -137,12 +137,11 @@ class Life(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A run as history keeps it. ``kind`` is "sync", or "hint" for one of single repositories."""
+    """A run as history keeps it."""
 
     id: str
     registry_id: str
     registry: str
-    kind: str
     state: str
     outcome: str | None
     full: bool

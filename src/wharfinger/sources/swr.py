@@ -505,7 +505,8 @@ def _tag(row: _TagRow) -> TagRef:
     children = _children(row)
     image = Image(
         digest=row.digest,
-        image_id=row.image_id or row.digest,
+        # An index has no config: it stands for itself.
+        image_id=(children is None and row.image_id) or row.digest,
         size=row.size or 0,
         media_type=children.media_type if children else "",
         created_at=timestamp(row.created),

@@ -130,6 +130,8 @@ CREATE TABLE image_version (
     to_seq bigint,
     digest text NOT NULL,
     config_digest text NOT NULL,
+    artifact_type text NOT NULL DEFAULT '',
+    is_index boolean NOT NULL DEFAULT false,
     size bigint NOT NULL,
     updated_at timestamptz NOT NULL,
     run_id uuid NOT NULL,

@@ -1,4 +1,4 @@
--- History that ends somewhere, an audit, and hints: what a registry says of itself.
+-- History that ends somewhere, and an audit.
 
 -- Where a tenant's history begins: what happened up to number horizon_seq is forgotten, and the
 -- list as of horizon_seq is the oldest that can still be told.
@@ -6,9 +6,6 @@ ALTER TABLE tenant_feed
     ADD COLUMN horizon_seq bigint NOT NULL DEFAULT 0,
     ADD COLUMN horizon_at timestamptz,
     ADD COLUMN pruned_at timestamptz;
-
--- A run of kind 'hint' reads single repositories: it never says anything about the registry.
-ALTER TABLE run ADD COLUMN kind text NOT NULL DEFAULT 'sync' CHECK (kind IN ('sync', 'hint'));
 
 -- Partial and almost always empty: one scan, in the transaction of the other changes.
 -- squawk-ignore require-concurrent-index-creation
@@ -27,49 +24,12 @@ CREATE TABLE audit (
     PRIMARY KEY (project_id, id)
 );
 
--- Who may hint: a token per registry, of which only the SHA-256 is kept (it has 256 bits).
-CREATE TABLE hint_token (
-    digest bytea PRIMARY KEY,
-    project_id text NOT NULL REFERENCES project (id),
-    registry_id uuid NOT NULL,
-    created_at timestamptz NOT NULL DEFAULT now()
-);
-CREATE INDEX hint_token_registry_idx ON hint_token (registry_id);
-
--- Repositories that a registry says have changed, each once, until a hint run reads them.
-CREATE TABLE hint (
-    registry_id uuid NOT NULL,
-    namespace text NOT NULL,
-    name text NOT NULL,
-    project_id text NOT NULL,
-    hinted_at timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (registry_id, namespace, name)
-);
-
-DO $$
-DECLARE
-    t text;
-BEGIN
-    FOREACH t IN ARRAY ARRAY['audit', 'hint_token', 'hint']
-    LOOP
-        EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', t);
-        EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', t);
-        EXECUTE format('CREATE POLICY tenant ON %I TO wharfinger_app'
-            ' USING (project_id = (SELECT tenant())) WITH CHECK (project_id = (SELECT tenant()))', t);
-        EXECUTE format('CREATE POLICY owner ON %I TO CURRENT_USER USING (true) WITH CHECK (true)', t);
-    END LOOP;
-END
-$$;
+ALTER TABLE audit ENABLE ROW LEVEL SECURITY;
+ALTER TABLE audit FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON audit TO wharfinger_app
+    USING (project_id = (SELECT tenant())) WITH CHECK (project_id = (SELECT tenant()));
+CREATE POLICY owner ON audit TO CURRENT_USER USING (true) WITH CHECK (true);
 GRANT SELECT, INSERT ON audit TO wharfinger_app;
-GRANT SELECT, INSERT, UPDATE, DELETE ON hint_token, hint TO wharfinger_app;
-
--- The project and registry a hint token speaks for.
-CREATE FUNCTION find_hint_token(wanted bytea)
-    RETURNS TABLE (project_id text, registry_id uuid)
-    LANGUAGE sql STABLE SECURITY DEFINER SET search_path FROM CURRENT
-AS $$
-    SELECT t.project_id, t.registry_id FROM hint_token t WHERE t.digest = wanted
-$$;
 
 -- Forgets what happened before a moment, at most so many events at a time; returns how many.
 --
@@ -140,12 +100,10 @@ BEGIN
     DELETE FROM task_run t USING run r WHERE r.registry_id = wanted AND t.run_id = r.id;
     DELETE FROM run r WHERE r.registry_id = wanted;
     DELETE FROM repository p WHERE p.registry_id = wanted;
-    DELETE FROM hint h WHERE h.registry_id = wanted;
-    DELETE FROM hint_token h WHERE h.registry_id = wanted;
     DELETE FROM registry g WHERE g.id = wanted;
     RETURN images;
 END
 $$;
 
-REVOKE EXECUTE ON FUNCTION find_hint_token, prune_history, purge_registry FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION find_hint_token, prune_history, purge_registry TO wharfinger_app;
+REVOKE EXECUTE ON FUNCTION prune_history, purge_registry FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION prune_history, purge_registry TO wharfinger_app;

@@ -24,11 +24,10 @@ WHERE e.project_id = %(project)s AND e.seq > %(after)s AND e.seq <= %(newest)s
 ORDER BY e.seq LIMIT %(limit)s
 
 -- name: images_as_of
--- One state per image holds at any number, so the primary key gives the pages in their order. The
--- id of an index's config is its own digest. What is no container image is kept out, as from the
--- current list.
+-- One state per image holds at any number, so the primary key gives the pages in their order. What
+-- was no container image then is kept out, as from the current list.
 SELECT v.image_id, g.id::text, g.name, g.kind, r.namespace, r.name, i.tag, v.digest,
-    v.config_digest, v.size, v.updated_at, v.config_digest = v.digest AS is_index, v.from_seq,
+    v.config_digest, v.size, v.updated_at, v.is_index, v.from_seq,
     v.run_id::text
 FROM image_version v
 JOIN image i ON i.id = v.image_id
@@ -36,7 +35,7 @@ JOIN repository r ON r.id = i.repository_id
 JOIN registry g ON g.id = i.registry_id
 WHERE v.project_id = %(project)s AND v.image_id > %(after)s AND i.id > %(after)s
   AND v.from_seq <= %(seq)s AND (v.to_seq IS NULL OR v.to_seq > %(seq)s)
-  AND i.artifact_type = ''
+  AND v.artifact_type = ''
   AND g.enterprise_project_id = ANY(%(enterprise_projects)s)
   AND (%(registry)s::text IS NULL OR g.name = %(registry)s)
   AND (%(kind)s::text IS NULL OR g.kind = %(kind)s)
@@ -46,29 +45,28 @@ WHERE v.project_id = %(project)s AND v.image_id > %(after)s AND i.id > %(after)s
 ORDER BY v.image_id LIMIT %(limit)s
 
 -- name: verdicts_then
--- A hint's run says nothing about its registry.
 SELECT g.id::text, g.name, g.kind, last.outcome, last.reasons, good.started_at AS confirmed_at,
     whole.started_at AS read_at, extract(epoch FROM g.stale_after)::bigint, last.id::text,
     last.requests, extract(epoch FROM last.finished_at - last.started_at)::float8,
     %(at)s - good.started_at > g.stale_after AS is_stale,
     EXISTS (
-        SELECT FROM run r WHERE r.registry_id = g.id AND r.kind = 'sync' AND r.outcome <> 'failed'
+        SELECT FROM run r WHERE r.registry_id = g.id AND r.outcome <> 'failed'
           AND r.finished_at <= %(at)s AND r.finished_seq <= %(seq)s
     ) AS was_ever_listed
 FROM registry g
 LEFT JOIN LATERAL (
-    SELECT r.* FROM run r WHERE r.registry_id = g.id AND r.kind = 'sync'
+    SELECT r.* FROM run r WHERE r.registry_id = g.id
       AND r.finished_at <= %(at)s AND r.finished_seq <= %(seq)s
     ORDER BY r.finished_at DESC LIMIT 1
 ) last ON true
 LEFT JOIN LATERAL (
-    SELECT r.started_at FROM run r WHERE r.registry_id = g.id AND r.kind = 'sync'
+    SELECT r.started_at FROM run r WHERE r.registry_id = g.id
       AND r.finished_at <= %(at)s AND r.finished_seq <= %(seq)s
       AND r.outcome IN ('complete', 'held')
     ORDER BY r.finished_at DESC LIMIT 1
 ) good ON true
 LEFT JOIN LATERAL (
-    SELECT r.started_at FROM run r WHERE r.registry_id = g.id AND r.kind = 'sync'
+    SELECT r.started_at FROM run r WHERE r.registry_id = g.id
       AND r.finished_at <= %(at)s AND r.finished_seq <= %(seq)s
       AND r.outcome IN ('complete', 'held') AND r.repositories_skipped = 0
     ORDER BY r.finished_at DESC LIMIT 1
@@ -88,7 +86,7 @@ SELECT g.id::text, g.name, g.kind,
     g.live_images, g.held_images
 FROM registry g
 LEFT JOIN LATERAL (
-    SELECT r.* FROM run r WHERE r.registry_id = g.id AND r.kind = 'sync' AND r.state = 'finished'
+    SELECT r.* FROM run r WHERE r.registry_id = g.id AND r.state = 'finished'
     ORDER BY r.queued_at DESC LIMIT 1
 ) last ON true
 WHERE g.removed_at IS NULL AND g.enterprise_project_id = ANY(%(enterprise_projects)s)
@@ -123,7 +121,7 @@ WHERE v.project_id = %(project)s AND v.image_id = %(image)s
 ORDER BY v.from_seq
 
 -- name: runs
-SELECT r.id::text, r.registry_id::text, g.name AS registry, r.kind, r.state, r.outcome,
+SELECT r.id::text, r.registry_id::text, g.name AS registry, r.state, r.outcome,
     r.is_full AS full, r.repositories_total, r.repositories_done, r.repositories_failed, r.images,
     r.requests, r.added, r.moved, r.retired, r.restored, r.held, r.queued_at, r.started_at,
     r.finished_at, extract(epoch FROM r.finished_at - r.started_at)::float8 AS seconds,
@@ -164,7 +162,7 @@ SELECT prune_history(%(before)s, %(most)s)
 DELETE FROM run r
 WHERE r.state = 'finished' AND r.finished_at < %(before)s
   AND EXISTS (
-    SELECT FROM run n WHERE n.registry_id = r.registry_id AND n.kind = 'sync'
+    SELECT FROM run n WHERE n.registry_id = r.registry_id
       AND n.state = 'finished' AND n.finished_at < %(before)s AND n.finished_at > r.finished_at
       AND n.outcome IN ('complete', 'held'))
   AND NOT EXISTS (SELECT FROM unit u WHERE u.run_id = r.id)
@@ -175,7 +173,7 @@ RETURNING r.id
 DELETE FROM task_run t USING run r
 WHERE r.id = t.run_id AND r.state = 'finished' AND r.finished_at < %(before)s
   AND EXISTS (
-    SELECT FROM run n WHERE n.registry_id = r.registry_id AND n.kind = 'sync'
+    SELECT FROM run n WHERE n.registry_id = r.registry_id
       AND n.state = 'finished' AND n.finished_at < %(before)s AND n.finished_at > r.finished_at
       AND n.outcome IN ('complete', 'held'))
 

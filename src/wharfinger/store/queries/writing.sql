@@ -33,6 +33,7 @@ CREATE TEMP TABLE IF NOT EXISTS change (
     digest_after text,
     config_digest text,
     artifact_type text,
+    is_index boolean,
     size bigint,
     updated_at timestamptz
 ) ON COMMIT DELETE ROWS;
@@ -104,11 +105,12 @@ WITH added AS (
         s.artifact_type, s.is_index, s.size, s.created_at,
         coalesce(s.updated_at, s.created_at, now())
     FROM incoming s WHERE s.repository_id = ANY(%(new)s)
-    RETURNING id, repository_id, tag, digest, image_id, artifact_type, size, updated_at
+    RETURNING id, repository_id, tag, digest, image_id, artifact_type, is_index, size, updated_at
 )
 INSERT INTO change (kind, image_id, repository_id, tag, digest_after, config_digest, artifact_type,
-    size, updated_at)
-SELECT 'added', id, repository_id, tag, digest, image_id, artifact_type, size, updated_at FROM added
+    is_index, size, updated_at)
+SELECT 'added', id, repository_id, tag, digest, image_id, artifact_type, is_index, size, updated_at
+FROM added
 
 -- name: merge
 WITH merged AS (
@@ -149,12 +151,14 @@ WITH merged AS (
             ELSE 'touched'
         END AS kind,
         t.id AS image_id, t.repository_id, t.tag, s.old_digest AS digest_before,
-        t.digest AS digest_after, t.image_id AS config_digest, t.size, t.updated_at
+        t.digest AS digest_after, t.image_id AS config_digest, t.artifact_type, t.is_index, t.size,
+        t.updated_at
 )
 INSERT INTO change (kind, image_id, repository_id, tag, digest_before, digest_after,
-    config_digest, size, updated_at)
-SELECT kind, image_id, repository_id, tag, digest_before, digest_after, config_digest, size,
-    updated_at FROM merged
+    config_digest, artifact_type, is_index, size, updated_at)
+SELECT kind, image_id, repository_id, tag, digest_before, digest_after, config_digest,
+    artifact_type, is_index, size, updated_at
+FROM merged
 
 -- name: find_absent
 INSERT INTO absent (image_id, repository_id, held)
@@ -183,11 +187,10 @@ WITH gone AS (
     FROM absent a
     WHERE i.id = a.image_id AND i.repository_id = a.repository_id
       AND i.repository_id = ANY(%(repositories)s)
-    RETURNING i.id, i.repository_id, i.tag, i.digest, i.image_id, i.size, i.updated_at
+    RETURNING i.id, i.repository_id, i.tag, i.digest
 )
-INSERT INTO change (kind, image_id, repository_id, tag, digest_before, config_digest, size,
-    updated_at)
-SELECT 'retired', id, repository_id, tag, digest, image_id, size, updated_at FROM gone
+INSERT INTO change (kind, image_id, repository_id, tag, digest_before)
+SELECT 'retired', id, repository_id, tag, digest FROM gone
 
 -- name: hold
 UPDATE image i SET held_at = now()
@@ -310,7 +313,8 @@ WITH numbered AS (
         digest_before, digest_after, %(at)s
     FROM numbered
 )
-INSERT INTO image_version (image_id, project_id, from_seq, digest, config_digest, size,
-    updated_at, run_id)
-SELECT image_id, %(project)s, seq, digest_after, config_digest, size, updated_at, %(run)s
+INSERT INTO image_version (image_id, project_id, from_seq, digest, config_digest, artifact_type,
+    is_index, size, updated_at, run_id)
+SELECT image_id, %(project)s, seq, digest_after, config_digest, artifact_type, is_index, size,
+    updated_at, %(run)s
 FROM numbered WHERE kind <> 'retired'
