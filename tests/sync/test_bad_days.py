@@ -113,6 +113,7 @@ async def test_a_registry_that_comes_up_empty_retires_nothing(yard, upstream):
     again = await yard.sync()
 
     assert (run.outcome, run.retired, run.held) == (RunOutcome.HELD, 0, 60)
+    assert run.reasons[-1].code == "suspiciously_empty"
     assert "listed nothing where 60 images were" in run.reasons[-1].message
     assert again.outcome is RunOutcome.HELD
     assert yard.stored() == before

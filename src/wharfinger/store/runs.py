@@ -606,7 +606,8 @@ def _held_reason(images: int, ending: _Ending) -> Reason:
             f"a repository came up empty, or more than this run's budget of"
             f" {ending.retire_budget} would be retired"
         )
-    return Reason(code="held", message=f"{images} absent images are held: {why}")
+    code = "suspiciously_empty" if ending.came_up_empty else "held"
+    return Reason(code=code, message=f"{images} absent images are held: {why}")
 
 
 def _outcome(ending: _Ending, held: int) -> RunOutcome:

@@ -50,7 +50,7 @@ WHERE r.id = l.id
 UPDATE registry g SET live_images = c.live, held_images = c.held,
     verdict_reasons = CASE WHEN c.held > 0 THEN g.verdict_reasons ELSE (
         SELECT coalesce(jsonb_agg(reason), '[]') FROM jsonb_array_elements(g.verdict_reasons) reason
-        WHERE reason ->> 'code' <> 'held') END
+        WHERE reason ->> 'code' NOT IN ('held', 'suspiciously_empty')) END
 FROM (
     SELECT coalesce(sum(live_images), 0) AS live, coalesce(sum(held_images), 0) AS held
     FROM repository WHERE registry_id = %(registry)s AND retired_at IS NULL
