@@ -15,8 +15,9 @@ import typer
 from wharfinger.cli.common import ProjectOption, caller_of, print_json, print_table, with_house
 from wharfinger.cli.history import past_images
 from wharfinger.domain.history import PastFilter, PastImage
-from wharfinger.domain.inventory import ImageFilter, ListedImage, RegistryScope
+from wharfinger.domain.inventory import ImageFilter, RegistryScope
 from wharfinger.domain.model import Caller
+from wharfinger.http.api.wire import ImageItem, listed_item, past_item
 from wharfinger.wiring import House
 
 CHUNK = 2000
@@ -29,25 +30,6 @@ class Format(StrEnum):
     JSON = "json"
     NDJSON = "ndjson"
     CSV = "csv"
-
-
-class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One image as the command line shows it. ``size`` is in bytes."""
-
-    id: int
-    registry: str
-    kind: str
-    namespace: str
-    name: str
-    tag: str | None
-    digest: str
-    image_id: str
-    size: int
-    updated_at: dt.datetime
-    # Of a past moment neither is known.
-    confirmed_at: dt.datetime | None
-    latest: bool | None
-    multi_arch: bool
 
 
 def images(
@@ -100,7 +82,7 @@ def images(
 
 async def _rows(
     house: House, caller: Caller, wanted: ImageFilter, limit: int | None
-) -> AsyncIterator[Row]:
+) -> AsyncIterator[ImageItem]:
     left = limit if limit is not None else sys.maxsize
     after = 0
     while left:
@@ -108,30 +90,16 @@ async def _rows(
             caller, wanted, after_id=after, limit=min(CHUNK, left)
         )
         for item in page:
-            yield _row(item)
+            yield listed_item(item)
         if len(page) < min(CHUNK, left):
             return
         left -= len(page)
         after = page[-1].id
 
 
-async def _past_rows(images: AsyncIterator[PastImage]) -> AsyncIterator[Row]:
+async def _past_rows(images: AsyncIterator[PastImage]) -> AsyncIterator[ImageItem]:
     async for image in images:
-        yield Row(
-            id=image.id,
-            registry=image.registry,
-            kind=image.kind,
-            namespace=image.namespace,
-            name=image.name,
-            tag=image.tag,
-            digest=image.digest,
-            image_id=image.image_id,
-            size=image.size,
-            updated_at=image.updated_at,
-            confirmed_at=None,
-            latest=None,
-            multi_arch=image.multi_arch,
-        )
+        yield past_item(image)
 
 
 def _time(text: str) -> dt.datetime:
@@ -146,29 +114,7 @@ def _time(text: str) -> dt.datetime:
     return moment
 
 
-def _row(image: ListedImage) -> Row:
-    return Row(
-        id=image.id,
-        registry=image.registry_name,
-        kind=image.registry_kind,
-        namespace=image.namespace,
-        name=image.name,
-        tag=image.tag,
-        digest=image.digest,
-        image_id=image.image_id,
-        size=image.size,
-        updated_at=_moment(image.updated_ms),
-        confirmed_at=_moment(image.synced_ms),
-        latest=image.is_latest,
-        multi_arch=image.is_index,
-    )
-
-
-def _moment(milliseconds: int) -> dt.datetime:
-    return dt.datetime.fromtimestamp(milliseconds / 1000, dt.UTC)
-
-
-async def _write_table(rows: AsyncIterator[Row]) -> None:
+async def _write_table(rows: AsyncIterator[ImageItem]) -> None:
     shown = [
         (
             row.registry,
@@ -183,19 +129,19 @@ async def _write_table(rows: AsyncIterator[Row]) -> None:
     print_table(["registry", "repository", "tag", "digest", "size", "updated"], shown)
 
 
-async def _write_json(rows: AsyncIterator[Row]) -> None:
+async def _write_json(rows: AsyncIterator[ImageItem]) -> None:
     print_json([row async for row in rows])
 
 
-async def _write_ndjson(rows: AsyncIterator[Row]) -> None:
+async def _write_ndjson(rows: AsyncIterator[ImageItem]) -> None:
     encoder = msgspec.json.Encoder()
     async for row in rows:
         sys.stdout.write(encoder.encode(row).decode() + "\n")
 
 
-async def _write_csv(rows: AsyncIterator[Row]) -> None:
+async def _write_csv(rows: AsyncIterator[ImageItem]) -> None:
     writer = csv.writer(sys.stdout)
-    writer.writerow(Row.__struct_fields__)
+    writer.writerow(ImageItem.__struct_fields__)
     async for row in rows:
         values: dict[str, Any] = msgspec.to_builtins(row)
         writer.writerow("" if v is None else v for v in values.values())

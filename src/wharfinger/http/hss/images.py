@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from litestar import Response, get
 
 from wharfinger.domain.errors import InvalidParameterError
@@ -17,7 +18,6 @@ from wharfinger.http.hss.wire import (
     AssociatedImage,
     RegistryImage,
     RegistryImages,
-    SwrAssociatedImage,
     SwrImage,
     SwrImages,
 )
@@ -169,31 +169,8 @@ def _registry_image(image: ListedImage) -> RegistryImage:
 
 
 def _swr_image(image: ListedImage) -> SwrImage:
-    image_type = _image_type(image)
-    return SwrImage(
-        id=image.id,
-        namespace=image.namespace,
-        image_name=image.name,
-        image_id=image.image_id,
-        image_digest=image.digest,
-        image_version=image.tag or "",
-        image_type=image_type,
-        latest_version=image.is_latest,
-        image_size=image.size,
-        latest_update_time=image.updated_ms,
-        domain_name=image.owner or None,
-        shared_status=image.shared_status or None,
-        association_images=[
-            SwrAssociatedImage(
-                image_name=image.name,
-                image_version=image.tag or "",
-                image_type=image_type,
-                namespace=image.namespace,
-                image_digest=child.platform.digest,
-            )
-            for child in image.platforms
-        ],
-    )
+    # The older list's rows are the newer one's with fewer fields.
+    return msgspec.convert(_registry_image(image), SwrImage, from_attributes=True)
 
 
 def _image_type(image: ListedImage) -> str:
