@@ -17,10 +17,12 @@ from wharfinger.store import registries
 from wharfinger.store.database import DatabaseAddress
 from wharfinger.store.registries import NewRegistry
 from wharfinger.testing.model import made_up_world
+from wharfinger.testing.server import LoopbackServer
 from wharfinger.testing.upstream import Upstream
 from wharfinger.wiring import House, open_house
 
 PROJECT = "acme-project"
+NOBODY = RegistryCredential(kind="none")
 
 
 @dataclass
@@ -50,6 +52,24 @@ class Yard:
                 secret=upstream.key.secret_key,
             ),
         )
+
+    async def add_oci(
+        self,
+        registry: LoopbackServer,
+        credential: RegistryCredential = NOBODY,
+        *,
+        name: str = "other",
+        allow_private_networks: bool = True,
+        **options,
+    ) -> str:
+        new = NewRegistry(
+            name=name,
+            kind="Other",
+            address=registry.url,
+            options=options,
+            allow_private_networks=allow_private_networks,
+        )
+        return await self.add(new, credential)
 
     async def add(self, new: NewRegistry, credential: RegistryCredential) -> str:
         async with self.house.database.tenant(PROJECT) as tx:
@@ -82,6 +102,20 @@ class Yard:
         ).fetchall()
         assert len(rows) == len(set(rows))
         return set(rows)
+
+    def verdicts(self) -> dict[str, tuple[str, str | None]]:
+        """Of every live repository: what it is worth, and the code of the reason."""
+        rows = self.owner.execute(
+            """
+            SELECT CASE WHEN namespace = '' THEN name ELSE namespace || '/' || name END,
+                   verdict, verdict_reason ->> 'code'
+            FROM repository WHERE retired_at IS NULL
+            """
+        ).fetchall()
+        return {path: (verdict, code) for path, verdict, code in rows}
+
+    def registry_verdict(self) -> str:
+        return self.value("SELECT verdict FROM registry")
 
     def events(self) -> list[tuple[str, str | None]]:
         return self.owner.execute("SELECT kind, tag FROM event ORDER BY seq").fetchall()

@@ -490,6 +490,12 @@ async def take_over_listings(tx: Connection, unit: TakenUnit) -> dict[int, Stage
     }
 
 
+async def has_read_images(tx: Connection, run_id: str) -> bool:
+    """Whether a unit of this run has read any tag."""
+    cursor = await tx.execute(_SQL["has_read_images"], {"run": run_id})
+    return bool(await _value(cursor))
+
+
 async def count_staged(tx: Connection, listing: StagedListing) -> int:
     """How many distinct tags the staged pages hold."""
     cursor = await tx.execute(_SQL["count_listing"], {"listing": listing.id})

@@ -17,6 +17,7 @@ from wharfinger.domain.errors import (
     ListMovedError,
     MalformedAnswerError,
     MissingError,
+    NameUnknownError,
     SourceError,
 )
 from wharfinger.domain.model import (
@@ -183,8 +184,9 @@ class Engine:
         try:
             async with self._sources.use(project_id, unit.registry_id) as opened:
                 reader = _Reader(self._database, project_id, unit, opened.source, staged)
-                results = await _together([reader.read(wanted) for wanted in unit.repositories])
+                found = await _together([reader.read(wanted) for wanted in unit.repositories])
                 requests = opened.take_requests()
+            results = await self._settle_unknown(project_id, unit, found)
         except SourceError as error:
             results, requests = [_failed(w, error) for w in unit.repositories], 0
         await self._publish(
@@ -199,6 +201,28 @@ class Engine:
                 requests=requests,
             ),
         )
+
+    async def _settle_unknown(
+        self, project_id: str, unit: TakenUnit, found: Sequence[_Found]
+    ) -> list[ReadRepository | FailedRepository]:
+        """Take repositories whose names are unknown for empty, if others could be read just now.
+
+        Registries say so of repositories without any tag, but some also of what the caller may not
+        see. A credential that has lost everything reads nothing else either.
+        """
+        unknown = [one for one in found if isinstance(one, _Unknown)]
+        believed = any(isinstance(one, ReadRepository) and one.rows for one in found)
+        if unknown and not believed:
+            async with self._database.tenant(project_id) as tx:
+                believed = await runs.has_read_images(tx, unit.run_id)
+        return [
+            one
+            if not isinstance(one, _Unknown)
+            else one.as_empty()
+            if believed
+            else one.as_failed()
+            for one in found
+        ]
 
     async def _publish(self, project_id: str, unit: TakenUnit, result: UnitResult) -> None:
         async with self._database.tenant(project_id) as tx:
@@ -249,6 +273,23 @@ class Engine:
         await self._publish(project_id, unit, result)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Unknown:
+    """A repository that its registry lists, and whose name it does not know."""
+
+    wanted: WantedRepository
+    error: NameUnknownError
+
+    def as_empty(self) -> ReadRepository:
+        return ReadRepository(wanted=self.wanted, unknown=True)
+
+    def as_failed(self) -> FailedRepository:
+        return _failed(self.wanted, self.error)
+
+
+_Found = ReadRepository | FailedRepository | _Unknown
+
+
 class _Reader:
     """Reads the repositories of one unit."""
 
@@ -266,10 +307,12 @@ class _Reader:
         self._source = source
         self._staged = staged
 
-    async def read(self, wanted: WantedRepository) -> ReadRepository | FailedRepository:
+    async def read(self, wanted: WantedRepository) -> _Found:
         """Read one repository; a failure is a value, so that it costs the others nothing."""
         try:
             return await self._read_until_it_holds_still(wanted)
+        except NameUnknownError as error:
+            return _Unknown(wanted, error)
         except MissingError as error:
             if wanted.images == 0:
                 # The listing's own row says it is empty, which is the second signal a 404 needs.
