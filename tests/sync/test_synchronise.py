@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from wharfinger.domain.model import RunOutcome
 
 REPOSITORY = "bench-03/service-00003"
@@ -19,6 +21,7 @@ async def test_a_first_sync_stores_exactly_what_the_registry_has(yard, upstream)
     assert {kind for kind, _ in yard.events()} == {"added"}
 
 
+@pytest.mark.hard_case("H35", guard="wharfinger.store.runs:_sort_out")
 async def test_an_unchanged_registry_is_confirmed_without_reading_tags_or_writing_rows(
     yard, upstream
 ):
@@ -35,6 +38,7 @@ async def test_an_unchanged_registry_is_confirmed_without_reading_tags_or_writin
     assert written(yard) == before
 
 
+@pytest.mark.hard_case("H35", guard="wharfinger.store.writing:_level")
 async def test_a_full_sync_of_an_unchanged_registry_reads_everything_and_writes_no_row(
     yard, upstream
 ):
