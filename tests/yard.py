@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,18 +78,28 @@ class Yard:
                 tx, PROJECT, new, credential, seals=self.house.keys
             )
 
-    async def sync(self, *, full: bool = False, names: tuple[str, ...] = ()) -> RunProgress:
+    async def sync(
+        self, *, full: bool = False, names: tuple[str, ...] = (), within_s: float = 60
+    ) -> RunProgress:
         """Synchronise and wait; the one run of the task."""
         task_id = await self.house.synchroniser.synchronise_names(self.caller, names, full=full)
-        return (await self.ended(task_id))[0]
+        return (await self.ended(task_id, within_s=within_s))[0]
 
     async def ended(self, task_id: str, *, within_s: float = 60) -> tuple[RunProgress, ...]:
-        async with asyncio.timeout(within_s):
-            while True:
-                task = await self.house.synchroniser.task(self.caller, task_id)
-                if task.finished_at is not None:
-                    return task.runs
-                await asyncio.sleep(0.03)
+        deadline = time.monotonic() + within_s
+        while True:
+            task = await self.house.synchroniser.task(self.caller, task_id)
+            if task.finished_at is not None:
+                return task.runs
+            assert time.monotonic() < deadline, f"not ended within {within_s} s: {task.runs}"
+            await asyncio.sleep(0.03)
+
+    async def quiet(self, *, within_s: float = 20) -> None:
+        """Wait until no run is open, whoever asked for it."""
+        deadline = time.monotonic() + within_s
+        while self.value("SELECT count(*) FROM run WHERE state <> 'finished'"):
+            assert time.monotonic() < deadline, f"a run is still open after {within_s} s"
+            await asyncio.sleep(0.03)
 
     def stored(self) -> set[tuple[str, str, str]]:
         """(path, tag, digest) of every live image."""

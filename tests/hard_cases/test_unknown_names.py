@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from wharfinger.domain.model import RunOutcome
+from yard import PROJECT
 
 GHOST = "team/ghost"
 ITS_TAGS = "/v2/team/ghost/tags/list"
@@ -106,6 +109,24 @@ async def test_of_a_repository_that_somebody_named_404_says_that_the_name_is_wro
     run = await yard.sync()
 
     assert [(r.code, r.repository) for r in run.reasons] == [("missing", GHOST)]
+
+
+@pytest.mark.hard_case("H30", guard="wharfinger.sync.engine:Engine._settle_unknown")
+async def test_a_name_that_only_a_hint_brought_is_no_repository(yard, registry):
+    registry_id = await yard.add_oci(registry)
+    await yard.sync()
+    made = await yard.house.hints.make_token(yard.caller, "other")
+    registry.world.push("team/app-0", "v2")
+    # The other one has been read by then, so that the credentials are beyond doubt.
+    registry.faults.delay("/v2/forged/name/tags", 0.5)
+    targets = [{"repository": path, "tag": "v2"} for path in ("team/app-0", "forged/name")]
+    body = json.dumps({"events": [{"action": "push", "target": target} for target in targets]})
+
+    await yard.house.hints.receive(made.token, PROJECT, registry_id, body.encode())
+    await yard.quiet()
+
+    assert yard.stored() == registry.world.images()
+    assert "forged/name" not in yard.verdicts()
 
 
 async def test_a_repository_that_goes_while_it_is_read_is_read_again(yard, registry):

@@ -92,6 +92,8 @@ class TakenUnit:
     run_id: str
     registry_id: str
     generation: int
+    # A hint named the repositories, and no listing has.
+    hinted: bool
     repositories: tuple[WantedRepository, ...]
 
 
@@ -407,6 +409,7 @@ async def take_unit(tx: Connection, unit_id: int) -> TakenUnit | None:
         run_id=str(row[1]),
         registry_id=str(row[2]),
         generation=row[4],
+        hinted=row[5],
         repositories=msgspec.convert(row[3], tuple[WantedRepository, ...]),
     )
 

@@ -228,24 +228,19 @@ class Engine:
     async def _settle_unknown(
         self, project_id: str, unit: TakenUnit, found: Sequence[_Found]
     ) -> list[ReadRepository | FailedRepository]:
-        """Take repositories whose names are unknown for empty, if others could be read just now.
+        """Take listed repositories of unknown name for empty, if others could be read just now.
 
         Registries say so of repositories without any tag, but some also of what the caller may not
-        see. A credential that has lost everything reads nothing else either.
+        see. A credential that has lost everything reads nothing else either. A name that only a
+        hint brought is unknown indeed.
         """
         unknown = [one for one in found if isinstance(one, _Unknown)]
         believed = any(isinstance(one, ReadRepository) and one.rows for one in found)
         if unknown and not believed:
             async with self._database.tenant(project_id) as tx:
                 believed = await runs.has_read_images(tx, unit.run_id)
-        return [
-            one
-            if not isinstance(one, _Unknown)
-            else one.as_empty()
-            if believed
-            else one.as_failed()
-            for one in found
-        ]
+        settled = [u.as_empty() if believed and not unit.hinted else u.as_failed() for u in unknown]
+        return [*(one for one in found if not isinstance(one, _Unknown)), *settled]
 
     async def _publish(self, project_id: str, unit: TakenUnit, result: UnitResult) -> None:
         async with self._database.tenant(project_id) as tx:
