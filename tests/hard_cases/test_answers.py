@@ -145,7 +145,7 @@ async def test_down_unwell_locked_and_shut_are_told_apart(yard, upstream):
 # --- numbers and times ---------------------------------------------------------------------------
 
 
-@pytest.mark.hard_case("H22", guard="wharfinger.store.writing:copy_incoming")
+@pytest.mark.hard_case("H22", guard="wharfinger.store.writing:incoming_row")
 async def test_sizes_beyond_two_gigabytes_are_stored_and_found_as_they_are(yard, upstream):
     size = 5 * 2**31 + 1
     upstream.world.push("team/large", "v1", size=size)

@@ -14,7 +14,7 @@ def tag_it(world, path, content):
         world.push(path, f"t{number}", content=content)
 
 
-@pytest.mark.hard_case("H19", guard="wharfinger.sources.oci:Other.describe")
+@pytest.mark.hard_case("H19", guard="wharfinger.sync.engine:_Reader._describe")
 @pytest.mark.parametrize("platforms", [(), ("linux/amd64", "linux/arm64")])
 async def test_five_thousand_tags_may_name_one_digest(yard, registry, platforms):
     first = registry.world.push("team/app", "t0", platforms=platforms).content
@@ -26,9 +26,11 @@ async def test_five_thousand_tags_may_name_one_digest(yard, registry, platforms)
     assert (run.outcome, run.added) == (RunOutcome.COMPLETE, MANY)
     assert yard.stored() == registry.world.images()
     assert len(registry.requests("/manifests/sha256")) == 1 + len(platforms)
+    # Once a page of tags, for what is staged is not known yet.
+    assert len(registry.requests("/blobs/")) == MANY / 1000
 
 
-@pytest.mark.hard_case("H19", guard="wharfinger.store.writing:add_platforms")
+@pytest.mark.hard_case("H19", guard="wharfinger.store.writing:_indexes")
 @pytest.mark.parametrize("platforms", [(), ("linux/amd64", "linux/arm64")])
 async def test_they_may_all_move_at_once(yard, upstream, platforms):
     world = upstream.world
@@ -44,7 +46,7 @@ async def test_they_may_all_move_at_once(yard, upstream, platforms):
     assert yard.value("SELECT count(*) FROM platform") == 2 * len(platforms)
 
 
-@pytest.mark.hard_case("H19", guard="wharfinger.store.writing:_level")
+@pytest.mark.hard_case("H19", guard="wharfinger.store.writing:_retire_or_hold")
 async def test_a_digest_in_many_repositories_and_a_tag_name_in_two_stay_apart(yard, registry):
     shared = registry.world.push("team/one", "v1").content
     for number in range(50):

@@ -269,7 +269,7 @@ async def test_a_list_that_moves_between_two_pages_is_read_again(yard):
         assert yard.stored() == upstream.world.images()
 
 
-@pytest.mark.hard_case("H2", guard="wharfinger.sources.swr:_OffsetWalk._check_total")
+@pytest.mark.hard_case("H2", guard="wharfinger.sync.engine:Engine._list")
 async def test_a_list_that_never_holds_still_proves_no_absence(yard):
     async with Upstream(made_up_world(12, 2)) as upstream:
         upstream.world.clock.follow_real_time()

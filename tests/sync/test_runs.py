@@ -19,7 +19,7 @@ PROJECT = "acme-project"
 KNOWN_ROWS = "SELECT reltuples::bigint FROM pg_class WHERE oid = 'image'::regclass"
 
 
-@pytest.mark.hard_case("H25", guard="wharfinger.store.runs:queue_task")
+@pytest.mark.hard_case("H25", guard="wharfinger.store.runs:_queue_run")
 async def test_ten_calls_in_a_row_cost_at_most_two_runs(yard, upstream):
     await yard.add_swr(upstream)
     upstream.faults.delay(r"/tags\?", 0.2)

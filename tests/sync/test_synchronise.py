@@ -65,6 +65,23 @@ async def test_only_the_repository_that_changed_is_read(yard, upstream):
     assert yard.stored() == upstream.world.images()
 
 
+async def test_a_quick_pass_reads_a_repository_that_changed_a_while_ago(yard, upstream):
+    # The registry's own clock says that the change is old, so the row has a fingerprint, a new one.
+    upstream.world_date = True
+    upstream.world.clock.advance(60)
+    await yard.add_swr(upstream)
+    await yard.sync()
+    upstream.world.push(REPOSITORY, "v2.0")
+    upstream.world.clock.advance(60)
+    upstream.log.clear()
+
+    run = await yard.sync()
+
+    assert run.added == 1
+    assert len(upstream.requests("/tags")) == 1
+    assert yard.stored() == upstream.world.images()
+
+
 async def test_a_moved_tag_keeps_its_id_and_tells_both_digests(yard, upstream):
     await yard.add_swr(upstream)
     await yard.sync()
