@@ -10,7 +10,6 @@ from wharfinger.testing.scripted import Scripted
 
 MADE = dt.datetime(2026, 3, 4, 5, 6, 7, tzinfo=dt.UTC)
 CATALOG = "/v2/_catalog"
-OK = "GET /v2/_catalog?n=1000"
 
 
 def serve(server: Scripted, path: str, *tags: str) -> set[tuple[str, str, str]]:
@@ -27,6 +26,11 @@ def serve_image(server: Scripted, path: str, tag: str) -> tuple[str, str, str]:
     server.route(f"GET /v2/{path}/manifests/{content.digest}", answer)
     server.route(f"GET /v2/{path}/blobs/{content.image_id}", Answer(body=content.config))
     return path, tag, content.digest
+
+
+def codes(run) -> list[str]:
+    """Why a run is not complete, in the words for machines."""
+    return [reason.code for reason in run.reasons]
 
 
 def catalog(*names: str, link: str = "") -> Answer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 
 import pytest
-from serving import CATALOG, fill
+from serving import CATALOG, codes, fill
 
 from wharfinger.domain.inventory import ImageFilter, RegistryScope
 from wharfinger.domain.model import RunOutcome
@@ -47,7 +47,7 @@ async def test_a_broken_answer_is_no_empty_list(yard, listed, answer, code):
 
     run = await yard.sync()
 
-    assert (run.outcome, run.reasons[0].code) == (RunOutcome.FAILED, code)
+    assert (run.outcome, codes(run)) == (RunOutcome.FAILED, [code])
     assert yard.stored() == before
     assert yard.value("SELECT held_images FROM registry") == 0
 
@@ -85,7 +85,7 @@ async def test_a_hostile_answer_ends_the_listing_and_costs_nothing(yard, listed,
 
     run = await yard.sync()
 
-    assert (run.outcome, run.reasons[0].code) == (RunOutcome.FAILED, code)
+    assert (run.outcome, codes(run)) == (RunOutcome.FAILED, [code])
     assert yard.stored() == before
     listed.faults.clear()
     assert (await yard.sync()).outcome is RunOutcome.COMPLETE

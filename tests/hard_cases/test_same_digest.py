@@ -30,7 +30,7 @@ async def test_five_thousand_tags_may_name_one_digest(yard, registry, platforms)
     assert len(registry.requests("/blobs/")) == MANY / 1000
 
 
-@pytest.mark.hard_case("H19", guard="wharfinger.store.writing:_indexes")
+@pytest.mark.hard_case("H19", guard="wharfinger.store.runs:_stage_platforms")
 @pytest.mark.parametrize("platforms", [(), ("linux/amd64", "linux/arm64")])
 async def test_they_may_all_move_at_once(yard, upstream, platforms):
     world = upstream.world

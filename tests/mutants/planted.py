@@ -60,7 +60,8 @@ def apply(mutant: Mutant, tree: Path, *options: str) -> None:
     Raises:
         PatchError: it does not fit.
     """
-    command = ["git", "apply", "--whitespace=nowarn", *options, str(mutant.path)]
+    # One line of context will do, so that a change nearby does not take the patch along.
+    command = ["git", "apply", "-C1", "--whitespace=nowarn", *options, str(mutant.path)]
     done = subprocess.run(command, cwd=tree, capture_output=True, text=True, check=False)
     if done.returncode:
         raise PatchError(done.stderr.strip())

@@ -255,8 +255,8 @@ async def test_a_list_that_moves_between_two_pages_is_read_again(yard):
         upstream.world.clock.follow_real_time()
         await yard.add_swr(upstream, page_size=5)
         await yard.sync()
-        first = upstream.world.owned()[0].path
-        # Just before the second page: everything after the first row moves up by one.
+        # The newest comes first. Just before the second page everything moves up by one.
+        first = upstream.world.owned()[-1].path
         upstream.faults.before(
             r"offset=4", lambda: upstream.world.delete_repository(first), times=1
         )

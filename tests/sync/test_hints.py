@@ -120,7 +120,7 @@ async def test_a_push_is_visible_without_a_sync_and_costs_its_own_repository(yar
     assert len(asked) == 8
 
 
-@pytest.mark.hard_case("H30", guard="wharfinger.sources.oci:_Event.tells_of")
+@pytest.mark.hard_case("H30", guard="wharfinger.sources.oci:_Event.tells_of_a_manifest")
 async def test_a_deletion_is_decided_by_the_listing_and_not_by_the_notification(
     yard, upstream, bell
 ):
