@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections.abc import Sequence
@@ -62,6 +63,10 @@ def apply(mutant: Mutant, tree: Path, *options: str) -> None:
     """
     # One line of context will do, so that a change nearby does not take the patch along.
     command = ["git", "apply", "-C1", "--whitespace=nowarn", *options, str(mutant.path)]
-    done = subprocess.run(command, cwd=tree, capture_output=True, text=True, check=False)
+    # In a tree that is part of a larger repository, git would skip whatever lies outside its root.
+    environment = {**os.environ, "GIT_CEILING_DIRECTORIES": str(tree.parent)}
+    done = subprocess.run(
+        command, cwd=tree, env=environment, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise PatchError(done.stderr.strip())
