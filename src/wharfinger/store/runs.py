@@ -65,6 +65,7 @@ class QueuedRun:
     id: str
     registry_id: str
     start: bool
+    hinted: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +96,7 @@ class TakenUnit:
     registry_id: str
     generation: int
     repositories: tuple[WantedRepository, ...]
+    hinted: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -424,6 +426,7 @@ async def take_unit(tx: Connection, unit_id: int) -> TakenUnit | None:
         registry_id=str(row[2]),
         generation=row[4],
         repositories=msgspec.convert(row[3], tuple[WantedRepository, ...]),
+        hinted=row[5],
     )
 
 
@@ -549,7 +552,7 @@ class _Ending:
 
 async def finish_run(
     tx: Connection, project_id: str, run_id: str, registry_id: str
-) -> tuple[RunOutcome | None, str | None]:
+) -> tuple[RunOutcome | None, QueuedRun | None]:
     """End a run: retire repositories a complete listing lacks, settle the verdict.
 
     One transaction, so that a run ends once. Returns the outcome (``None`` when the run is not
@@ -583,8 +586,12 @@ async def finish_run(
     for sweep in ("sweep_listing_rows", "sweep_listings", "sweep_units", "sweep_pages"):
         await tx.execute(_SQL[sweep], {"run": run_id})
     cursor_ = await tx.execute(_SQL["queued_run"], {"registry": registry_id})
-    successor = await cursor_.fetchone()
-    return outcome, str(successor[0]) if successor else None
+    row_ = await cursor_.fetchone()
+    if row_ is None:
+        return outcome, None
+    return outcome, QueuedRun(
+        id=str(row_[0]), registry_id=registry_id, start=True, hinted=row_[1] == "hint"
+    )
 
 
 async def refresh_statistics(tx: Connection, run_id: str) -> None:

@@ -42,6 +42,7 @@ from wharfinger.store.writing import (
     UnitResult,
     WantedRepository,
 )
+from wharfinger.sync.pacing import hinted
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -53,8 +54,16 @@ LISTING_PASSES = 4
 class Jobs(Protocol):
     """Enqueues the engine's next steps inside the transaction that makes them necessary."""
 
-    async def plan(self, tx: Connection, *, project_id: str, run_id: str, registry_id: str) -> None:
-        """Enqueue the listing of a run's registry."""
+    async def plan(
+        self,
+        tx: Connection,
+        *,
+        project_id: str,
+        run_id: str,
+        registry_id: str,
+        hinted: bool = False,
+    ) -> None:
+        """Enqueue the listing of a run's registry, or the beginning of a run of hints."""
         ...
 
     async def read(
@@ -231,7 +240,8 @@ class Engine:
         try:
             async with self._sources.use(project_id, unit.registry_id) as opened:
                 reader = _Reader(self._database, project_id, unit, opened, staged)
-                results = await _together([reader.read(wanted) for wanted in unit.repositories])
+                with hinted() if unit.hinted else contextlib.nullcontext():
+                    results = await _together([reader.read(w) for w in unit.repositories])
                 requests = opened.take_requests()
         except SourceError as error:
             results, requests = [_failed(w, error) for w in unit.repositories], 0
@@ -268,7 +278,11 @@ class Engine:
             outcome, successor = await runs.finish_run(tx, project_id, run_id, registry_id)
             if successor is not None:
                 await self._jobs.plan(
-                    tx, project_id=project_id, run_id=successor, registry_id=registry_id
+                    tx,
+                    project_id=project_id,
+                    run_id=successor.id,
+                    registry_id=registry_id,
+                    hinted=successor.hinted,
                 )
         if outcome is not None:
             async with self._database.tenant(project_id) as tx:

@@ -23,7 +23,7 @@ INSERT INTO task_run (task_id, run_id, project_id) VALUES (%(task)s, %(run)s, %(
 SELECT EXISTS (SELECT FROM run WHERE registry_id = %(registry)s AND state = 'running')
 
 -- name: queued_run
-SELECT id FROM run WHERE registry_id = %(registry)s AND state = 'queued'
+SELECT id, kind FROM run WHERE registry_id = %(registry)s AND state = 'queued'
 
 -- name: take_run
 -- Starts a queued run, or takes up a running one whose worker is gone. Nothing comes back when the
@@ -148,7 +148,7 @@ RETURNING units_done = units_total AS ready
 UPDATE unit u SET attempt = u.attempt + 1
 FROM run r
 WHERE u.id = %(unit)s AND NOT u.done AND r.id = u.run_id AND r.state = 'running'
-RETURNING u.attempt, u.run_id, u.registry_id, u.repositories, r.generation
+RETURNING u.attempt, u.run_id, u.registry_id, u.repositories, r.generation, u.hinted
 
 -- name: note_changed_configuration
 -- What a batch reads under another address or credential says nothing about what was there before.
