@@ -120,6 +120,7 @@ async def test_a_push_is_visible_without_a_sync_and_costs_its_own_repository(yar
     assert len(asked) == 8
 
 
+@pytest.mark.hard_case("H30", guard="wharfinger.sources.oci:_Event.tells_of_a_manifest")
 async def test_a_deletion_is_decided_by_the_listing_and_not_by_the_notification(
     yard, upstream, bell
 ):
@@ -135,6 +136,7 @@ async def test_a_deletion_is_decided_by_the_listing_and_not_by_the_notification(
     assert yard.events()[-1] == ("retired", gone)
 
 
+@pytest.mark.hard_case("H30", guard="wharfinger.service.hints:Hints.receive")
 async def test_notifications_in_the_wrong_order_end_in_the_right_list(yard, upstream, bell):
     path = upstream.world.owned()[0].path
     upstream.world.push(path, "late")
@@ -148,6 +150,7 @@ async def test_notifications_in_the_wrong_order_end_in_the_right_list(yard, upst
     assert yard.stored() == upstream.world.images()
 
 
+@pytest.mark.hard_case("H30", guard="wharfinger.store.writing:_forget_unknown")
 async def test_a_repository_nobody_knew_is_read_and_one_that_is_not_there_is_not_kept(
     yard, upstream, bell
 ):
@@ -231,6 +234,7 @@ async def test_hints_share_one_retirement_budget_until_the_next_sync(yard, upstr
 # --- what they cost ------------------------------------------------------------------------------
 
 
+@pytest.mark.hard_case("H30", guard="wharfinger.store.hints:receive")
 async def test_a_repository_that_waits_to_be_read_is_not_queued_again(yard, upstream, bell):
     path = upstream.world.owned()[0].path
     before = requests_for(upstream, path)
@@ -248,6 +252,7 @@ async def test_a_repository_that_waits_to_be_read_is_not_queued_again(yard, upst
     assert yard.value("SELECT max(units_total) FROM run WHERE kind = 'hint'") == 2
 
 
+@pytest.mark.hard_case("H30", guard="wharfinger.store.hints:receive")
 async def test_a_push_into_a_repository_being_read_is_found_by_a_second_reading(
     yard, upstream, bell
 ):
@@ -303,6 +308,7 @@ async def test_a_sync_that_is_asked_for_before_a_hint_begins_takes_it_along(yard
 # --- who may ring --------------------------------------------------------------------------------
 
 
+@pytest.mark.hard_case("H30", guard="wharfinger.service.hints:Hints._sender")
 async def test_nobody_rings_without_the_registrys_own_token(yard, upstream, bell):
     second = await yard.add(
         NewRegistry(name="second", kind="Other", address=upstream.url, allow_private_networks=True),

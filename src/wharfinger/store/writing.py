@@ -56,13 +56,14 @@ class ReadRepository:
     """A repository whose tags were listed completely.
 
     ``listing`` names the staged rows where the listing took more than one page; ``tags`` holds
-    them otherwise.
+    them otherwise. ``unknown`` says that there was no list, for the registry knew no such name.
     """
 
     wanted: WantedRepository
     tags: Sequence[TagRef] = ()
     listing: int | None = None
     rows: int = 0
+    unknown: bool = False
     cost: Cost = Cost()
 
 
@@ -361,6 +362,9 @@ def _agreed(repository: ReadRepository, stored: Mapping[int, Sequence[Any]]) -> 
     """Whether a second signal says that a repository which came up empty is empty."""
     if repository.wanted.images == 0:
         return True
+    if repository.unknown:
+        # A lost permission looks the same, today and tomorrow: only a person can tell.
+        return False
     seen = stored[repository.wanted.id][3]
     return seen is not None and (dt.datetime.now(dt.UTC) - seen).total_seconds() >= SECOND_LOOK_S
 

@@ -189,6 +189,9 @@ FROM incoming
 -- name: advance_tag_listing
 UPDATE listing SET cursor = %(cursor)s, pages = pages + 1 WHERE id = %(listing)s
 
+-- name: has_read_images
+SELECT images > images_skipped FROM run WHERE id = %(run)s
+
 -- name: count_listing
 SELECT count(DISTINCT coalesce(tag, '@' || digest)) FROM listing_row WHERE listing_id = %(listing)s
 
