@@ -95,8 +95,9 @@ class TakenUnit:
     run_id: str
     registry_id: str
     generation: int
-    # A hint named the repositories, and no listing has.
     hinted: bool
+    # The registry's listing names the repositories.
+    listed: bool
     repositories: tuple[WantedRepository, ...]
 
 
@@ -427,6 +428,7 @@ async def take_unit(tx: Connection, unit_id: int) -> TakenUnit | None:
         registry_id=str(row[2]),
         generation=row[4],
         hinted=row[5],
+        listed=row[6],
         repositories=msgspec.convert(row[3], tuple[WantedRepository, ...]),
     )
 

@@ -274,7 +274,7 @@ class Engine:
         if unknown and not believed:
             async with self._database.tenant(project_id) as tx:
                 believed = await runs.has_read_images(tx, unit.run_id)
-        settled = [u.as_empty() if believed and not unit.hinted else u.as_failed() for u in unknown]
+        settled = [u.as_empty() if believed and unit.listed else u.as_failed() for u in unknown]
         return [*(one for one in found if not isinstance(one, _Unknown)), *settled]
 
     async def _publish(self, project_id: str, unit: TakenUnit, result: UnitResult) -> None:
