@@ -55,6 +55,10 @@ types: dev ## Check the types
 imports: dev ## Check the layers
 	@$(BIN)/lint-imports
 
+.PHONY: kill-matrix
+kill-matrix: dev ## Kill -9 worker, service and database at every kill point (five minutes)
+	@$(BIN)/python -m pytest -q -n 0 tests/sudden/test_kill_matrix.py
+
 .PHONY: bench
 bench: dev ## Measure syncs beside the official SDK and curl (needs nginx; up to 20 minutes)
 	@$(BIN)/python -m bench
