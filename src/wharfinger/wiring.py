@@ -17,6 +17,7 @@ from wharfinger.domain.model import RegistryCredential, RegistryRef
 from wharfinger.domain.ports import Source
 from wharfinger.identity.authentication import Authenticator
 from wharfinger.service.held import HeldImages
+from wharfinger.service.hints import Hints
 from wharfinger.service.history import History
 from wharfinger.service.inventory import Inventory
 from wharfinger.service.registries import Registries
@@ -95,6 +96,7 @@ class House:
     registries: Registries
     inventory: Inventory
     held: HeldImages
+    hints: Hints
     history: History
     callers: Callers
 
@@ -110,6 +112,7 @@ class House:
             synchroniser=self.synchroniser,
             history=self.history,
             held=self.held,
+            hints=self.hints,
             is_ready=self.database.answers,
         )
         return create_app(services)
@@ -202,6 +205,7 @@ async def open_house(
                 registries=Registries(database, keys, opener),
                 inventory=Inventory(Reading(database)),
                 held=HeldImages(database),
+                hints=Hints(database, queue),
                 history=History(database, days=settings.history_days),
                 callers=Callers(database, keys),
             )

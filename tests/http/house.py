@@ -20,6 +20,7 @@ from wharfinger.http.app import create_app
 from wharfinger.http.services import Services, Synchroniser
 from wharfinger.identity.authentication import Authenticator
 from wharfinger.service.held import HeldImages
+from wharfinger.service.hints import Hints
 from wharfinger.service.history import History
 from wharfinger.service.inventory import Inventory
 from wharfinger.store.callers import Callers, NewCredential
@@ -174,6 +175,7 @@ class House:
                 synchroniser=self.synchroniser,
                 history=History(self.database, days=400),
                 held=HeldImages(self.database),
+                hints=Hints(self.database, jobs=_NoJobs()),
                 is_ready=self._is_ready,
             )
         )
@@ -189,6 +191,15 @@ class House:
         self.port = self._server.servers[0].sockets[0].getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self._started.set()
+
+
+class _NoJobs:
+    """This house has no worker: a hint that would need one is tested where there is one."""
+
+    async def plan(self, tx, **job) -> None:
+        raise AssertionError(job)
+
+    read = finish = plan
 
 
 class _Server(uvicorn.Server):

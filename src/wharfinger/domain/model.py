@@ -63,6 +63,23 @@ class RegistryCredential(msgspec.Struct, frozen=True, kw_only=True):
         return f"RegistryCredential(kind={self.kind!r}, identity={self.identity!r}, secret=***)"
 
 
+class RepositoryName(msgspec.Struct, frozen=True, kw_only=True, order=True):
+    """A repository's name, split as ``RepositoryRef`` splits it."""
+
+    namespace: str
+    name: str
+
+
+class Notification(msgspec.Struct, frozen=True, kw_only=True):
+    """What a registry's notification names: repositories to look at, and how much else it told.
+
+    Nothing in it is believed but that something may have happened there.
+    """
+
+    repositories: tuple[RepositoryName, ...]
+    ignored: int
+
+
 class RepositoryRef(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One repository as a registry lists it.
 

@@ -12,6 +12,7 @@ from litestar.params import SkipValidation
 from wharfinger.domain.model import Caller, RunProgress, TaskFilter, TaskProgress
 from wharfinger.identity.authentication import Authenticator
 from wharfinger.service.held import HeldImages
+from wharfinger.service.hints import Hints
 from wharfinger.service.history import History
 from wharfinger.service.inventory import Inventory
 
@@ -73,6 +74,7 @@ class Services:
     synchroniser: Synchroniser
     history: History
     held: HeldImages
+    hints: Hints
     is_ready: Callable[[], Awaitable[bool]]
 
 

@@ -42,6 +42,7 @@ from wharfinger.store.writing import (
 _SQL = queries("runs")
 _WRITING = queries("writing")
 _HELD = queries("held")
+_HINTS = queries("hints")
 
 # A run that would retire more than this share of the images live at its start stops and asks.
 RETIRE_SHARE = 0.2
@@ -79,6 +80,7 @@ class TakenRun:
     current_generation: int
     started_at: dt.datetime
     listed: int
+    kind: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,6 +182,7 @@ async def take_run(tx: Connection, run_id: str, registry_id: str) -> TakenRun | 
         current_generation=row["config_generation"],
         started_at=row["started_at"],
         listed=row["repositories_total"],
+        kind=row["kind"],
     )
 
 
@@ -221,6 +224,8 @@ async def store_page(
         await tx.execute(_SQL["record_lies"], {**scope, "lies": len(lies)})
     sort = _sort_out(known, full=run.full or bool(lies))
     await _clear_suspicion(tx, known)
+    if assigned := [k.id for k in known if k.assigned]:
+        await tx.execute(_HINTS["adopt"], {**scope, "repositories": assigned})
     await tx.execute(
         _SQL["insert_page"],
         {
@@ -473,7 +478,8 @@ async def _stage_platforms(
 
 async def _fence_listing(tx: Connection, unit: TakenUnit, listing: StagedListing) -> None:
     cursor = await tx.execute(
-        _SQL["fence_listing"], {"listing": listing.id, "attempt": unit.attempt}
+        _SQL["fence_listing"],
+        {"listing": listing.id, "unit": unit.id, "attempt": unit.attempt},
     )
     if await cursor.fetchone() is None:
         raise FencedError(f"unit {unit.id}, attempt {unit.attempt}")
@@ -518,6 +524,7 @@ class _Ending:
     retired: int
     retire_budget: int
     holds_everything: bool
+    kind: str
 
     @property
     def came_up_empty(self) -> bool:
@@ -543,13 +550,18 @@ async def finish_run(
         return None, None
     scope = {"project": project_id, "registry": registry_id, "run": run_id}
     held = ending.held
-    if ending.listing == "complete":
+    if ending.listing == "complete" and ending.kind == "sync":
         held += await _retire_repositories(tx, scope, ending)
     outcome = _outcome(ending, held)
     if held:
-        reason = msgspec.to_builtins([_held_reason(held, ending)])
-        await tx.execute(_SQL["add_reasons"], {"run": run_id, "reasons": Jsonb(reason)})
-    await _settle(tx, scope, ending, outcome)
+        reason = Jsonb(msgspec.to_builtins([_held_reason(held, ending)]))
+        await tx.execute(_SQL["add_reasons"], {"run": run_id, "reasons": reason})
+        if ending.kind == "hint":
+            await tx.execute(_HINTS["tell_held"], {**scope, "reasons": reason})
+    if ending.kind == "hint":
+        await tx.execute(_HELD["count_registry"], scope)
+    else:
+        await _settle(tx, scope, ending, outcome)
     await tx.execute(_SQL["finish_run"], {**scope, "outcome": outcome})
     for sweep in ("sweep_listing_rows", "sweep_listings", "sweep_units", "sweep_pages"):
         await tx.execute(_SQL[sweep], {"run": run_id})

@@ -10,12 +10,13 @@ from typing import Any
 import msgspec
 from psycopg.types.json import Jsonb
 
-from wharfinger.domain.errors import FencedError
+from wharfinger.domain.errors import FencedError, MissingError
 from wharfinger.domain.model import Image, Reason, TagRef
 from wharfinger.store.database import Connection
 from wharfinger.store.named_sql import queries
 
 _SQL = queries("writing")
+_HINTS = queries("hints")
 
 # A repository that came up empty is believed when a second complete listing says so this much
 # later.
@@ -71,6 +72,27 @@ class UnitResult:
     requests: int = 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """What publishing a unit left to do."""
+
+    run_id: str
+    # The run has nothing left but its end.
+    ready: bool
+    # Units of the same repositories that waited for this one and may be read now.
+    released: Sequence[int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _FencedUnit:
+    """A unit under lock, its attempt still the current one."""
+
+    run_id: str
+    registry_id: str
+    hinted: bool
+    counted: bool
+
+
 @dataclass(kw_only=True)
 class Tally:
     """What one transaction adds to its run's counters."""
@@ -92,22 +114,30 @@ class Tally:
         return {**self.__dict__, "reasons": Jsonb(self.reasons)}
 
 
-async def publish_unit(tx: Connection, project_id: str, result: UnitResult) -> tuple[str, bool]:
+async def publish_unit(tx: Connection, project_id: str, result: UnitResult) -> Published:
     """Publish what a unit read and mark it done.
-
-    Returns the run's id and whether the run has nothing left but its end.
 
     Raises:
         FencedError: another attempt has taken the unit over, or it is done already.
     """
-    run_id, registry_id = await _fence(tx, result)
-    scope = {"project": project_id, "registry": registry_id, "run": run_id}
+    unit = await _fence(tx, result)
+    scope = {"project": project_id, "registry": unit.registry_id, "run": unit.run_id}
     tally = Tally(units_done=1, requests=result.requests)
     await prepare_workspace(tx)
     await _publish_read(tx, scope, result, tally)
-    await _mark_failed(tx, result.failed, tally)
+    failed = result.failed
+    if unit.hinted:
+        failed = await _forget_unknown(tx, failed)
+    await _mark_failed(tx, failed, tally)
+    if not unit.counted:
+        # Another unit of the run answers for these repositories.
+        tally.repositories_done = tally.images = 0
     await tx.execute(_SQL["finish_unit"], {"unit": result.unit})
-    return run_id, await conclude(tx, scope, tally)
+    ready = await conclude(tx, scope, tally)
+    # Only now, with the run's row locked, can no hint be about to wait for this unit.
+    cursor = await tx.execute(_HINTS["release"], {"run": unit.run_id, "unit": result.unit})
+    released = [row[0] for row in await cursor.fetchall()]
+    return Published(run_id=unit.run_id, ready=ready, released=released)
 
 
 async def unknown_digests(
@@ -129,12 +159,24 @@ async def prepare_workspace(tx: Connection) -> None:
         await tx.execute(_SQL["workspace"])
 
 
-async def _fence(tx: Connection, result: UnitResult) -> tuple[str, str]:
+async def _fence(tx: Connection, result: UnitResult) -> _FencedUnit:
     cursor = await tx.execute(_SQL["fence_unit"], {"unit": result.unit, "attempt": result.attempt})
     row = await cursor.fetchone()
     if row is None:
         raise FencedError(f"unit {result.unit}, attempt {result.attempt}")
-    return str(row[0]), str(row[1])
+    return _FencedUnit(run_id=str(row[0]), registry_id=str(row[1]), hinted=row[2], counted=row[3])
+
+
+async def _forget_unknown(
+    tx: Connection, failed: Sequence[FailedRepository]
+) -> Sequence[FailedRepository]:
+    """Put aside names that a hint brought and the registry does not know; returns the others."""
+    missing = [f.wanted.id for f in failed if f.reason.code == MissingError.code]
+    if not missing:
+        return failed
+    cursor = await tx.execute(_HINTS["forget_unknown"], {"repositories": missing})
+    unknown = {row[0] for row in await cursor.fetchall()}
+    return [f for f in failed if f.wanted.id not in unknown]
 
 
 async def _publish_read(

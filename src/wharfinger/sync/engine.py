@@ -29,7 +29,7 @@ from wharfinger.domain.model import (
     TagRef,
 )
 from wharfinger.domain.ports import Source
-from wharfinger.store import registries, runs, writing
+from wharfinger.store import hints, registries, runs, writing
 from wharfinger.store.database import Connection, Database
 from wharfinger.store.runs import StagedListing, TakenRun, TakenUnit
 from wharfinger.store.writing import (
@@ -54,9 +54,15 @@ class Jobs(Protocol):
         ...
 
     async def read(
-        self, tx: Connection, *, project_id: str, run_id: str, units: Sequence[int]
+        self,
+        tx: Connection,
+        *,
+        project_id: str,
+        run_id: str,
+        units: Sequence[int],
+        hinted: bool = False,
     ) -> None:
-        """Enqueue the reading of units."""
+        """Enqueue the reading of units; those of a hint come before others."""
         ...
 
     async def finish(
@@ -103,9 +109,8 @@ class Engine:
         """List the registry's repositories and make units of those that must be read."""
         async with self._database.tenant(project_id) as tx:
             run = await runs.take_run(tx, run_id, registry_id)
-            if run is not None and run.listing != "open":
-                await self._resume(tx, project_id, run)
-                run = None
+            if run is not None:
+                run = await self._begin(tx, project_id, run)
         if run is None:
             return
         log.info("sync.run_started", run=run_id, registry=registry_id, attempt=run.attempt)
@@ -115,9 +120,27 @@ class Engine:
         except SourceError as error:
             await self._end_listing(project_id, run, reasons=[_reason(error)])
 
+    async def _begin(self, tx: Connection, project_id: str, run: TakenRun) -> TakenRun | None:
+        """Enqueue what needs no listing; returns the run if there is still something to list."""
+        if run.kind == "hint" and run.listing == "open":
+            await hints.begin_run(tx, run.id)
+        elif run.listing == "open":
+            if run.attempt == 1:
+                await self._read_hinted(tx, project_id, run)
+            return run
+        await self._resume(tx, project_id, run)
+        return None
+
+    async def _read_hinted(self, tx: Connection, project_id: str, run: TakenRun) -> None:
+        """Have read what hints named while the run was waiting to begin."""
+        _, units = await runs.open_work(tx, run.id)
+        await self._jobs.read(tx, project_id=project_id, run_id=run.id, units=units, hinted=True)
+
     async def _resume(self, tx: Connection, project_id: str, run: TakenRun) -> None:
         ready, units = await runs.open_work(tx, run.id)
-        await self._jobs.read(tx, project_id=project_id, run_id=run.id, units=units)
+        await self._jobs.read(
+            tx, project_id=project_id, run_id=run.id, units=units, hinted=run.kind == "hint"
+        )
         if ready:
             await self._jobs.finish(
                 tx, project_id=project_id, run_id=run.id, registry_id=run.registry_id
@@ -202,8 +225,12 @@ class Engine:
 
     async def _publish(self, project_id: str, unit: TakenUnit, result: UnitResult) -> None:
         async with self._database.tenant(project_id) as tx:
-            run_id, ready = await writing.publish_unit(tx, project_id, result)
-            if ready:
+            published = await writing.publish_unit(tx, project_id, result)
+            run_id = published.run_id
+            await self._jobs.read(
+                tx, project_id=project_id, run_id=run_id, units=published.released, hinted=True
+            )
+            if published.ready:
                 await self._jobs.finish(
                     tx, project_id=project_id, run_id=run_id, registry_id=unit.registry_id
                 )

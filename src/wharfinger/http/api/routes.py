@@ -32,9 +32,11 @@ from wharfinger.http.api.wire import (
     past_item,
     registry_item,
 )
+from wharfinger.http.failures import AnyRequest
 from wharfinger.http.hss.call import read_body
 from wharfinger.http.parameters import MAX_INT64
 from wharfinger.http.services import Services, TheServices
+from wharfinger.service.hints import Receipt
 
 
 class _At(msgspec.Struct, frozen=True):
@@ -224,6 +226,23 @@ async def accept_held(
     return Accepted(retired=retired)
 
 
+@post("/registries/{registry_id:str}/notifications", status_code=200)
+async def receive_notification(
+    request: AnyRequest,
+    services: TheServices,
+    project_id: FromPath[str],
+    registry_id: FromPath[str],
+) -> Receipt:
+    """Take a registry's own word that something happened; its listing decides what."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return await services.hints.receive(
+        token.strip() if scheme.lower() == "bearer" else None,
+        project_id,
+        registry_id,
+        await request.body(),
+    )
+
+
 def make_api() -> Router:
     """The routes with what they have in common."""
     return Router(
@@ -238,6 +257,7 @@ def make_api() -> Router:
             list_registry_verdicts,
             list_held,
             accept_held,
+            receive_notification,
         ],
         dependencies={"call": Provide(api_call)},
         exception_handlers={

@@ -45,7 +45,7 @@ CREATE TEMP TABLE IF NOT EXISTS absent (
 
 -- name: fence_unit
 -- FOR UPDATE rather than FOR SHARE: the same transaction marks the unit done.
-SELECT u.run_id, u.registry_id FROM unit u JOIN run r ON r.id = u.run_id
+SELECT u.run_id, u.registry_id, u.hinted, u.counted FROM unit u JOIN run r ON r.id = u.run_id
 WHERE u.id = %(unit)s AND u.attempt = %(attempt)s AND NOT u.done AND r.state = 'running'
 FOR UPDATE OF u
 
