@@ -23,6 +23,7 @@ from wharfinger.service.held import HeldImages
 from wharfinger.service.hints import Hints
 from wharfinger.service.history import History
 from wharfinger.service.inventory import Inventory
+from wharfinger.service.registries import Registries
 from wharfinger.store.callers import Callers, NewCredential
 from wharfinger.store.database import Database, DatabaseAddress
 from wharfinger.store.reading import Reading
@@ -164,7 +165,8 @@ class House:
         self._loop = asyncio.get_running_loop()
         self.database = Database(self._address, max_connections=4)
         await self.database.open()
-        self.callers = Callers(self.database, Sealer.from_file(self._key_file))
+        self.keys = Sealer.from_file(self._key_file)
+        self.callers = Callers(self.database, self.keys)
         self.reading = Reading(self.database)
         if self._make_synchroniser is not None:
             self.synchroniser = self._make_synchroniser(self.database)
@@ -176,6 +178,7 @@ class House:
                 history=History(self.database, days=400),
                 held=HeldImages(self.database),
                 hints=Hints(self.database, jobs=_NoJobs()),
+                registries=Registries(self.database, self.keys, opener=None),
                 is_ready=self._is_ready,
             )
         )

@@ -15,6 +15,7 @@ from wharfinger.service.held import HeldImages
 from wharfinger.service.hints import Hints
 from wharfinger.service.history import History
 from wharfinger.service.inventory import Inventory
+from wharfinger.service.registries import Registries
 
 
 class Synchroniser(Protocol):
@@ -75,6 +76,7 @@ class Services:
     history: History
     held: HeldImages
     hints: Hints
+    registries: Registries
     is_ready: Callable[[], Awaitable[bool]]
 
 

@@ -9,7 +9,7 @@ import msgspec
 
 from wharfinger.domain.errors import InvalidParameterError, NotAuthenticatedError, NotFoundError
 from wharfinger.domain.model import Caller
-from wharfinger.sources import read_notification, sends_notifications
+from wharfinger.sources import read_notification, sends_notifications, wanted_repositories
 from wharfinger.store import audit, hints, registries
 from wharfinger.store.database import Database
 from wharfinger.sync.engine import Jobs
@@ -88,11 +88,13 @@ class Hints:
             InvalidParameterError: the body is no notification of the registry's kind.
         """
         registry = await self._sender(token, project_id, registry_id)
-        told = read_notification(registry.kind, registry.options, body)
+        told = read_notification(registry.kind, body)
+        wanted = wanted_repositories(
+            registry.kind, registry.options, include=registry.include, exclude=registry.exclude
+        )
+        named = sorted(r for r in told.repositories if wanted.covers(r.namespace, r.name))
         async with self._database.tenant(registry.project_id) as tx:
-            run = await hints.receive(
-                tx, registry.project_id, registry.registry_id, sorted(told.repositories)
-            )
+            run = await hints.receive(tx, registry.project_id, registry.registry_id, named)
             if run is not None and run.start:
                 await self._jobs.plan(
                     tx,
@@ -108,7 +110,8 @@ class Hints:
                     units=run.units,
                     hinted=True,
                 )
-        return Receipt(repositories=len(told.repositories), ignored=told.ignored)
+        unwanted = len(told.repositories) - len(named)
+        return Receipt(repositories=len(named), ignored=told.ignored + unwanted)
 
     async def _sender(
         self, token: str | None, project_id: str, registry_id: str

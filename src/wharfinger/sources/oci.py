@@ -124,12 +124,11 @@ class _Event(msgspec.Struct, frozen=True):
     action: str = ""
     target: _Target = _Target()
 
-    def tells_of(self, options: OciOptions) -> bool:
-        """Whether a list of tags that is kept may have changed."""
+    @property
+    def tells_of_a_manifest(self) -> bool:
+        """Whether a list of tags may have changed."""
         path = self.target.repository
         if self.action not in ("push", "delete") or len(path) > 255 or not _NAME.fullmatch(path):
-            return False
-        if options.repositories and path not in options.repositories:
             return False
         # Layers are pushed, too. What is deleted comes with a tag or a digest and nothing else.
         kind = self.target.media_type
@@ -184,7 +183,7 @@ class Other:
                 )
 
     @staticmethod
-    def notified(options: OciOptions, body: bytes) -> Notification:
+    def notified(body: bytes) -> Notification:
         """Read what docker-registry's ``notifications.endpoints`` send; see ``read_notification``.
 
         What is no push or deletion of a manifest is ignored rather than refused: a registry sends
@@ -196,7 +195,7 @@ class Other:
             raise InvalidParameterError(
                 "body", "must be an envelope of events, as docker-registry sends them"
             ) from exc
-        told = [event for event in envelope.events if event.tells_of(options)]
+        told = [event for event in envelope.events if event.tells_of_a_manifest]
         names = {event.target.repository: None for event in told}
         return Notification(
             repositories=tuple(map(_split, names)), ignored=len(envelope.events) - len(told)

@@ -28,6 +28,8 @@ class HintedRegistry:
     registry_id: str
     kind: str
     options: Mapping[str, Any]
+    include: Sequence[str]
+    exclude: Sequence[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +56,14 @@ async def find_token(tx: Connection, token: str) -> HintedRegistry | None:
     row = await cursor.fetchone()
     if row is None:
         return None
-    return HintedRegistry(project_id=row[0], registry_id=str(row[1]), kind=row[2], options=row[3])
+    return HintedRegistry(
+        project_id=row[0],
+        registry_id=str(row[1]),
+        kind=row[2],
+        options=row[3],
+        include=row[4],
+        exclude=row[5],
+    )
 
 
 async def receive(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,10 +33,12 @@ from wharfinger.store.writing import (
     add_platforms,
     conclude,
     copy_incoming,
+    hide,
     incoming_row,
     keep_held,
     prepare_workspace,
     retire_within_budget,
+    strike,
 )
 
 _SQL = queries("runs")
@@ -394,6 +396,20 @@ async def end_listing(
     return bool(row[0])
 
 
+async def hide_uncovered(
+    tx: Connection, project_id: str, run: TakenRun, covers: Callable[[str, str], bool]
+) -> int:
+    """Hide what a complete listing lacks because a filter leaves it out; returns the images.
+
+    Called before ``end_listing``, in its transaction, which refuses an attempt given up for dead.
+    """
+    scope = {"project": project_id, "registry": run.registry_id, "run": run.id}
+    parameters = {**scope, "listing_pass": run.listing_pass, "after": 0, "limit": None}
+    cursor = await tx.execute(_SQL["absent_repositories"], parameters)
+    hidden = [row[0] for row in await cursor.fetchall() if not covers(row[2], row[3])]
+    return await hide(tx, scope, hidden) if hidden else 0
+
+
 async def take_unit(tx: Connection, unit_id: int) -> TakenUnit | None:
     """Take a unit up; ``None`` when it is done or its run is over."""
     cursor = await tx.execute(_SQL["take_unit"], {"unit": unit_id})
@@ -559,6 +575,7 @@ async def finish_run(
         if ending.kind == "hint":
             await tx.execute(_HINTS["tell_held"], {**scope, "reasons": reason})
     if ending.kind == "hint":
+        await tx.execute(_HINTS["settle_registry"], scope)
         await tx.execute(_HELD["count_registry"], scope)
     else:
         await _settle(tx, scope, ending, outcome)
@@ -594,6 +611,8 @@ async def _retire_repositories(tx: Connection, scope: dict[str, Any], ending: _E
     await tx.execute(_SQL["absent_images"], parameters)
     tally = Tally()
     tally.held += await keep_held(tx, decided=absent if agreed else [])
+    if not ending.came_up_empty:
+        await strike(tx, parameters, tally)
     cursor = await tx.execute("SELECT count(*) FROM absent")
     images = int(await _value(cursor))
     if ending.came_up_empty and not agreed:
@@ -601,7 +620,7 @@ async def _retire_repositories(tx: Connection, scope: dict[str, Any], ending: _E
         tally.held += images
     else:
         await retire_within_budget(tx, parameters, images, tally)
-    if tally.held:
+    if tally.held or tally.struck:
         await tx.execute(_HELD["count_repositories"], parameters)
     await tx.execute(_SQL["retire_repositories"], parameters)
     await conclude(tx, scope, tally)

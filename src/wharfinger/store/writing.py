@@ -17,10 +17,15 @@ from wharfinger.store.named_sql import queries
 
 _SQL = queries("writing")
 _HINTS = queries("hints")
+_RUNS = queries("runs")
 
 # A repository that came up empty is believed when a second complete listing says so this much
 # later.
 SECOND_LOOK_S = 60.0
+
+# So many images that were retired and came back unchanged within a day say that a registry answers
+# inconsistently; from then on an absence must be seen twice.
+FLICKERS = 3
 
 _INCOMING_TYPES = ["int8", *["text"] * 5, "bool", "int8", "timestamptz", "timestamptz"]
 _PLATFORM_TYPES = ["text", "int2", *["text"] * 4, "int8", "text"]
@@ -39,6 +44,14 @@ class WantedRepository(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What reading one repository took: requests, retries included, and milliseconds."""
+
+    requests: int = 0
+    milliseconds: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReadRepository:
     """A repository whose tags were listed completely.
 
@@ -50,6 +63,7 @@ class ReadRepository:
     tags: Sequence[TagRef] = ()
     listing: int | None = None
     rows: int = 0
+    cost: Cost = Cost()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +72,7 @@ class FailedRepository:
 
     wanted: WantedRepository
     reason: Reason
+    cost: Cost = Cost()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +122,8 @@ class Tally:
     retired: int = 0
     restored: int = 0
     held: int = 0
+    struck: int = 0
+    flickers: int = 0
     reasons: list[Any] = field(default_factory=list)
 
     def parameters(self) -> dict[str, Any]:
@@ -188,11 +205,14 @@ async def _publish_read(
     cursor = await tx.execute(_SQL["lock_repositories"], {"repositories": ids})
     stored = {row[0]: row for row in await cursor.fetchall()}
     new = [i for i in ids if stored[i][4]]
+    returned = [i for i in ids if stored[i][5]]
     known = [i for i in ids if not stored[i][4]]
     await _load(tx, {**scope, "repositories": ids}, result)
     if new:
         await tx.execute(_SQL["add_new"], {**scope, "new": new})
     empty = await _level(tx, {**scope, "repositories": known}, result.read, stored, tally)
+    if returned:
+        await tx.execute(_SQL["forget_hidden"], {"repositories": returned})
     await tx.execute(
         _SQL["settle_repositories"],
         {
@@ -200,6 +220,8 @@ async def _publish_read(
             "new": new,
             "known": known,
             "fingerprints": [r.wanted.fingerprint for r in result.read],
+            "requests": [r.cost.requests for r in result.read],
+            "read_ms": [r.cost.milliseconds for r in result.read],
             "came_up_empty": empty,
             "stood": [r.wanted.id for r in result.read if r.wanted.stood],
             "began": result.began,
@@ -321,6 +343,8 @@ async def _retire_or_hold(
     empty = [r.wanted.id for r in read if r.rows == 0 and stored[r.wanted.id][1] > 0]
     doubtful = {r.wanted.id for r in read if r.wanted.id in empty and not _agreed(r, stored)}
     tally.held += await keep_held(tx, decided=[r for r in empty if r not in doubtful])
+    first_looked_at = [r.wanted.id for r in read if r.wanted.id not in doubtful]
+    await strike(tx, {**parameters, "repositories": first_looked_at}, tally)
     cursor = await tx.execute(_SQL["count_absent"])
     absent = {row[0]: row[1] for row in await cursor.fetchall()}
     if not absent:
@@ -339,6 +363,36 @@ def _agreed(repository: ReadRepository, stored: Mapping[int, Sequence[Any]]) -> 
         return True
     seen = stored[repository.wanted.id][3]
     return seen is not None and (dt.datetime.now(dt.UTC) - seen).total_seconds() >= SECOND_LOOK_S
+
+
+async def strike(tx: Connection, parameters: Mapping[str, Any], tally: Tally) -> None:
+    """Where a source answers inconsistently, let what is absent for the first time stay listed."""
+    cursor = await tx.execute("SELECT EXISTS (SELECT FROM absent)")
+    row = await cursor.fetchone()
+    if row is None or not row[0]:
+        return
+    cursor = await tx.execute(_SQL["has_two_strikes"], {**parameters, "flickers": FLICKERS})
+    row = await cursor.fetchone()
+    if row is None or not row[0]:
+        return
+    cursor = await tx.execute(_SQL["strike"], parameters)
+    tally.struck += cursor.rowcount
+
+
+async def hide(tx: Connection, scope: Mapping[str, Any], repositories: Sequence[int]) -> int:
+    """Take repositories that a filter leaves out off the list; returns how many images.
+
+    They are not gone: their ids, their history and, once they are wanted again, their rows go on.
+    """
+    parameters = {**scope, "repositories": sorted(repositories)}
+    await tx.execute(_SQL["lock_repositories"], parameters)
+    await prepare_workspace(tx)
+    await tx.execute(_RUNS["absent_images"], parameters)
+    cursor = await tx.execute(_SQL["hide"], parameters)
+    hidden = cursor.rowcount
+    await tx.execute(_RUNS["retire_repositories"], parameters)
+    await conclude(tx, scope, Tally())
+    return hidden
 
 
 async def keep_held(tx: Connection, *, decided: Sequence[int]) -> int:
@@ -389,6 +443,8 @@ async def _mark_failed(tx: Connection, failed: Sequence[FailedRepository], tally
         {
             "repositories": [f.wanted.id for f in failed],
             "reasons": [Jsonb(reason) for reason in reasons],
+            "requests": [f.cost.requests for f in failed],
+            "read_ms": [f.cost.milliseconds for f in failed],
         },
     )
     tally.repositories_failed += len(failed)
@@ -405,11 +461,16 @@ async def conclude(tx: Connection, scope: Mapping[str, Any], tally: Tally) -> bo
         FencedError: the run is over; nothing of this transaction may stay.
     """
     cursor = await tx.execute(_SQL["count_changes"])
-    changes: dict[str, int] = dict(await cursor.fetchall())
+    changes: dict[str, int] = {}
+    for kind, count, flickered in await cursor.fetchall():
+        changes[kind] = count
+        tally.flickers += flickered
+    if tally.struck:
+        tally.reasons.append(msgspec.to_builtins(_second_look(tally.struck)))
     tally.added += changes.get("added", 0)
     tally.moved += changes.get("moved", 0)
     tally.retired += changes.get("retired", 0)
-    tally.restored += changes.get("restored", 0)
+    tally.restored += changes.get("restored", 0) + changes.get("shown", 0)
     cursor = await tx.execute(_SQL["count_into_run"], {**scope, **tally.parameters()})
     row = await cursor.fetchone()
     if row is None and scope["run"] is not None:
@@ -422,7 +483,15 @@ async def conclude(tx: Connection, scope: Mapping[str, Any], tally: Tally) -> bo
         if last is None:
             raise LookupError(f"project {scope['project']} has no feed")
         numbers = {**scope, "base": last[0] - events, "at": last[1]}
-        if changes.get("moved") or changes.get("retired"):
+        if not changes.keys().isdisjoint({"moved", "retired", "hidden"}):
             await tx.execute(_SQL["close_versions"], numbers)
         await tx.execute(_SQL["write_events"], numbers)
     return bool(row and row[0])
+
+
+def _second_look(images: int) -> Reason:
+    return Reason(
+        code="second_look",
+        message=f"{images} images are absent for the first time; the registry has answered"
+        " inconsistently before, so a second complete listing decides",
+    )

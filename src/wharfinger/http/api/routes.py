@@ -19,7 +19,7 @@ from wharfinger.domain.history import (
     RunRecord,
 )
 from wharfinger.domain.inventory import ImageFilter, RegistryScope
-from wharfinger.domain.model import HeldImage
+from wharfinger.domain.model import HeldImage, VerdictState
 from wharfinger.http.api.call import ApiCall, TheApiCall, answer_api_failure, api_call, cursor
 from wharfinger.http.api.wire import (
     AcceptBody,
@@ -28,9 +28,11 @@ from wharfinger.http.api.wire import (
     ListAnswer,
     PastAnswer,
     RegistryItem,
+    RepositoryItem,
     listed_item,
     past_item,
     registry_item,
+    repository_item,
 )
 from wharfinger.http.failures import AnyRequest
 from wharfinger.http.hss.call import read_body
@@ -196,6 +198,29 @@ async def list_registry_verdicts(
     )
 
 
+@get("/registries/{registry_id:str}/repositories")
+async def list_repository_verdicts(
+    call: TheApiCall, services: TheServices, registry_id: FromPath[str]
+) -> ListAnswer[RepositoryItem]:
+    """Every repository of a registry: its verdict, why, what to do, and what reading it cost."""
+    limit = call.limit()
+    verdict = call.query.choice("verdict", [v.value for v in VerdictState])
+    worth = await services.history.registries(call.caller)
+    found = await services.registries.repositories(
+        call.caller,
+        registry_id,
+        verdict=None if verdict is None else VerdictState(verdict),
+        after=call.after(int) or 0,
+        limit=limit,
+    )
+    return ListAnswer(
+        items=[repository_item(repository) for repository in found],
+        next=cursor(found[-1].id) if len(found) == limit else None,
+        as_of=worth.as_of,
+        verdict=worth.verdict,
+    )
+
+
 @get("/registries/{registry_id:str}/held")
 async def list_held(
     call: TheApiCall, services: TheServices, registry_id: FromPath[str]
@@ -255,6 +280,7 @@ def make_api() -> Router:
             show_run,
             list_differences,
             list_registry_verdicts,
+            list_repository_verdicts,
             list_held,
             accept_held,
             receive_notification,

@@ -5,7 +5,7 @@
 UPDATE registry SET hint_token = %(digest)s WHERE id = %(registry)s AND removed_at IS NULL
 
 -- name: find_token
-SELECT project_id, registry_id, kind, options FROM find_hint_token(%(digest)s)
+SELECT project_id, registry_id, kind, options, include, exclude FROM find_hint_token(%(digest)s)
 
 -- name: note
 UPDATE registry SET hinted_at = now() WHERE id = %(registry)s AND removed_at IS NULL RETURNING id
@@ -71,6 +71,10 @@ UPDATE unit SET waits_for = NULL WHERE run_id = %(run)s AND waits_for = %(unit)s
 UPDATE repository SET retired_at = coalesce(retired_at, now())
 WHERE id = ANY(%(repositories)s) AND (verdict = 'never' OR retired_at IS NOT NULL)
 RETURNING id
+
+-- name: settle_registry
+UPDATE registry g SET flickers = g.flickers + r.flickers
+FROM run r WHERE r.id = %(run)s AND g.id = %(registry)s AND r.flickers > 0
 
 -- name: tell_held
 UPDATE registry SET verdict_reasons = verdict_reasons || %(reasons)s::jsonb

@@ -143,8 +143,8 @@ WITH touched AS (
     GROUP BY e.image_id
 ), net AS (
     SELECT t.image_id,
-        CASE WHEN a.kind NOT IN ('added', 'restored') THEN a.digest_before END AS digest_before,
-        CASE WHEN z.kind <> 'retired' THEN z.digest_after END AS digest_after
+        CASE WHEN a.kind NOT IN ('added', 'restored', 'shown') THEN a.digest_before END AS digest_before,
+        CASE WHEN z.kind NOT IN ('retired', 'hidden') THEN z.digest_after END AS digest_after
     FROM touched t
     JOIN event a ON a.project_id = %(project)s AND a.seq = t.first_seq
     JOIN event z ON z.project_id = %(project)s AND z.seq = t.last_seq

@@ -209,7 +209,7 @@ FROM run r WHERE r.id = %(run)s AND r.state = 'running' FOR UPDATE
 
 -- name: absent_repositories
 -- Repositories that a complete listing lacks, a batch at a time.
-SELECT r.id, r.live_images FROM repository r
+SELECT r.id, r.live_images, r.namespace, r.name FROM repository r
 WHERE r.registry_id = %(registry)s AND r.retired_at IS NULL
   AND NOT EXISTS (
     SELECT FROM (
@@ -267,7 +267,8 @@ UPDATE registry g SET
     read_at = CASE WHEN %(outcome)s IN ('complete', 'held') AND %(read_all)s THEN %(began)s
         ELSE g.read_at END,
     listed_generation = CASE WHEN %(listed)s THEN %(generation)s ELSE g.listed_generation END,
-    -- A complete reading that found every fingerprint honest again is not proof of honesty.
+    -- A quiet day is no proof of consistency, as an honest fingerprint is none of honesty.
+    flickers = g.flickers + (SELECT r.flickers FROM run r WHERE r.id = %(run)s),
     live_images = counted.live, held_images = counted.held
 FROM (
     SELECT coalesce(sum(live_images), 0) AS live, coalesce(sum(held_images), 0) AS held
