@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 TESTS ?= tests
 JOBS ?= 2
+SOAK_MINUTES ?= 30
 
 BIN := $(VENV)/bin
 # pip checks every file against the lock; where it finds them is the machine's own affair.
@@ -62,6 +63,10 @@ kill-matrix: dev ## Kill -9 worker, service and database at every kill point (fi
 .PHONY: bench
 bench: dev ## Measure syncs beside the official SDK and curl (needs nginx; up to 20 minutes)
 	@$(BIN)/python -m bench
+
+.PHONY: soak
+soak: dev ## Faults, kills and changes in twenty registries at once (SOAK_MINUTES=30)
+	@$(BIN)/python -m bench.soak --minutes $(SOAK_MINUTES)
 
 .PHONY: wheel
 wheel: dev ## Build dist/*.whl and dist/*.tar.gz
