@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 TESTS ?= tests
 JOBS ?= 2
+SOAK_MINUTES ?= 30
 
 BIN := $(VENV)/bin
 # pip checks every file against the lock; where it finds them is the machine's own affair.
@@ -63,9 +64,17 @@ types: dev ## Check the types
 imports: dev ## Check the layers
 	@$(BIN)/lint-imports
 
+.PHONY: kill-matrix
+kill-matrix: dev ## Kill -9 worker, service and database at every kill point (five minutes)
+	@$(BIN)/python -m pytest -q -n 0 tests/sudden/test_kill_matrix.py
+
 .PHONY: bench
 bench: dev ## Measure syncs beside the official SDK and curl (needs nginx; up to 20 minutes)
 	@$(BIN)/python -m bench
+
+.PHONY: soak
+soak: dev ## Faults, kills and changes in twenty registries at once (SOAK_MINUTES=30)
+	@$(BIN)/python -m bench.soak --minutes $(SOAK_MINUTES)
 
 .PHONY: wheel
 wheel: dev ## Build dist/*.whl and dist/*.tar.gz
