@@ -6,7 +6,17 @@ import sys
 
 import typer
 
-from wharfinger.cli import held, history, images, people, registries, serve, show_settings, sync
+from wharfinger.cli import (
+    held,
+    history,
+    images,
+    people,
+    registries,
+    serve,
+    show_settings,
+    sync,
+    users,
+)
 from wharfinger.cli.common import GlobalOptions, complain, print_json
 from wharfinger.domain.errors import WharfingerError
 
@@ -27,6 +37,9 @@ app.command("settings")(show_settings.settings)
 app.add_typer(people.projects, name="project")
 app.add_typer(people.credentials, name="credential")
 app.add_typer(people.tokens, name="token")
+app.add_typer(people.secret_keys, name="secret-key")
+app.add_typer(users.users, name="user")
+app.add_typer(users.policies, name="policy")
 registries.registries.command("held")(held.list_held)
 registries.registries.command("accept")(held.accept)
 registries.registries.command("purge")(held.purge)

@@ -92,7 +92,7 @@ async def add_registry(
     registry_id = str(uuid.uuid4())
     sealed = None
     if credential.secret:
-        context = _seal_context(project_id, registry_id)
+        context = registry_context(project_id, registry_id)
         sealed = seals.seal(credential.secret, context=context)
     parameters = {
         **msgspec.structs.asdict(new),
@@ -128,7 +128,7 @@ async def open_registry(
     sealed = row.pop("credential_sealed")
     secret = ""
     if sealed is not None:
-        context = _seal_context(project_id, registry_id)
+        context = registry_context(project_id, registry_id)
         secret = seals.unseal(bytes(sealed), context=context)
     credential = RegistryCredential(
         kind=row.pop("credential_kind"), identity=row.pop("credential_identity"), secret=secret
@@ -180,6 +180,7 @@ async def remove_registry(tx: Connection, project_id: str, registry_id: str) -> 
     return tally.retired
 
 
-def _seal_context(project_id: str, registry_id: str) -> bytes:
+def registry_context(project_id: str, registry_id: str) -> bytes:
+    """Where the secret of a registry is at home."""
     # A sealed secret copied into another tenant's row does not open there.
     return f"registry/{project_id}/{registry_id}".encode()

@@ -45,7 +45,7 @@ class _At(msgspec.Struct, frozen=True):
     id: int
 
 
-@get("/changes")
+@get("/changes", action="wharfinger:changes:list")
 async def list_changes(call: TheApiCall, services: TheServices) -> ListAnswer[Change]:
     """Everything since a number, tombstones included."""
     page = await services.history.changes(
@@ -56,7 +56,7 @@ async def list_changes(call: TheApiCall, services: TheServices) -> ListAnswer[Ch
     )
 
 
-@get("/images")
+@get("/images", action="hss:images:list")
 async def list_images(
     call: TheApiCall, services: TheServices
 ) -> PastAnswer | ListAnswer[ImageItem]:
@@ -132,7 +132,7 @@ def _filter(call: ApiCall) -> ImageFilter:
     )
 
 
-@get("/images/{image_id:str}/history")
+@get("/images/{image_id:str}/history", action="wharfinger:images:get")
 async def show_life(call: TheApiCall, services: TheServices, image_id: FromPath[str]) -> Life:
     """The life of one image, digest by digest."""
     if not image_id.isascii() or not image_id.isdigit() or int(image_id) > MAX_INT64:
@@ -140,7 +140,7 @@ async def show_life(call: TheApiCall, services: TheServices, image_id: FromPath[
     return await services.history.life(call.caller, int(image_id))
 
 
-@get("/runs")
+@get("/runs", action="wharfinger:runs:list")
 async def list_runs(call: TheApiCall, services: TheServices) -> ListAnswer[RunRecord]:
     """Runs, newest first."""
     page = await services.history.runs(
@@ -158,13 +158,13 @@ async def list_runs(call: TheApiCall, services: TheServices) -> ListAnswer[RunRe
     )
 
 
-@get("/runs/{run_id:str}")
+@get("/runs/{run_id:str}", action="wharfinger:runs:get")
 async def show_run(call: TheApiCall, services: TheServices, run_id: FromPath[str]) -> RunRecord:
     """One run."""
     return await services.history.run(call.caller, run_id)
 
 
-@get("/runs/{run_id:str}/diff/{other_id:str}")
+@get("/runs/{run_id:str}/diff/{other_id:str}", action="wharfinger:runs:get")
 async def list_differences(
     call: TheApiCall, services: TheServices, run_id: FromPath[str], other_id: FromPath[str]
 ) -> ListAnswer[Difference]:
@@ -180,7 +180,7 @@ async def list_differences(
     )
 
 
-@get("/registries")
+@get("/registries", action="hss:imageRegistries:list")
 async def list_registry_verdicts(
     call: TheApiCall, services: TheServices
 ) -> ListAnswer[RegistryItem]:
@@ -194,7 +194,7 @@ async def list_registry_verdicts(
     )
 
 
-@get("/registries/{registry_id:str}/held")
+@get("/registries/{registry_id:str}/held", action="wharfinger:heldImages:list")
 async def list_held(
     call: TheApiCall, services: TheServices, registry_id: FromPath[str]
 ) -> ListAnswer[HeldImage]:
@@ -212,7 +212,9 @@ async def list_held(
     )
 
 
-@post("/registries/{registry_id:str}/accept", status_code=200)
+@post(
+    "/registries/{registry_id:str}/accept", status_code=200, action="wharfinger:heldImages:accept"
+)
 async def accept_held(
     call: TheApiCall, services: TheServices, registry_id: FromPath[str]
 ) -> Accepted:
