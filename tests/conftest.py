@@ -22,6 +22,10 @@ from wharfinger.store.cluster import DATABASE, OWNER, is_free
 from wharfinger.store.database import Database, DatabaseAddress, connection_options
 from wharfinger.store.embedded import Lease, hold
 from wharfinger.store.migrate import migrate
+from yard import upstream, yard
+
+# Fixtures of a house at work, for whatever folder of tests wants one.
+__all__ = ["upstream", "yard"]
 
 # A crash of the machine loses the test cluster, which is thrown away anyway.
 FAST = {

@@ -17,7 +17,13 @@ ROW = re.compile(r"^\| `(GET|POST|DELETE|PUT) (/\S+)` \| `(\w+:\w+:\w+)` \|", re
 # The docs' table of operations: method, path below its API's prefix, action.
 DOCUMENTED = [match.groups() for match in ROW.finditer(PAGE)]
 # No permission is asked for: of nobody, or to learn about oneself.
-OPEN = {"/", "/healthz", "/readyz"}
+# A registry's notifications bring a token of the registry's own, which opens nothing else.
+OPEN = {
+    "/",
+    "/healthz",
+    "/readyz",
+    "/api/v1/projects/{project_id}/registries/{registry_id}/notifications",
+}
 HOUR = dt.timedelta(hours=1)
 
 

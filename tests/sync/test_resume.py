@@ -27,7 +27,7 @@ class InHand:
     async def plan(self, tx, *, project_id, run_id, registry_id) -> None:
         pass
 
-    async def read(self, tx, *, project_id, run_id, units) -> None:
+    async def read(self, tx, *, project_id, run_id, units, hinted=False) -> None:
         self.units += units
 
     async def finish(self, tx, *, project_id, run_id, registry_id) -> None:

@@ -8,6 +8,7 @@ import typer
 
 from wharfinger.cli import (
     held,
+    hints,
     history,
     images,
     people,
@@ -43,6 +44,7 @@ app.add_typer(users.policies, name="policy")
 registries.registries.command("held")(held.list_held)
 registries.registries.command("accept")(held.accept)
 registries.registries.command("purge")(held.purge)
+registries.registries.command("hint-token")(hints.hint_token)
 app.add_typer(history.image, name="image")
 app.add_typer(history.history, name="history")
 app.add_typer(registries.registries, name="registry")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import re
 from typing import Annotated
 
 import typer
@@ -14,6 +13,7 @@ from wharfinger.cli.common import (
     print_json,
     print_line,
     print_table,
+    read_duration,
     with_house,
 )
 from wharfinger.store.callers import NewCredential
@@ -26,8 +26,6 @@ tokens = typer.Typer(help="Tokens for X-Auth-Token.", no_args_is_help=True)
 secret_keys = typer.Typer(help="The keys that seal secrets at rest.", no_args_is_help=True)
 
 KeyArgument = Annotated[str, typer.Argument(help="The access key.", metavar="ACCESS_KEY")]
-
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 @projects.command("create")
@@ -79,7 +77,7 @@ def create_credential(
     json: JsonFlag = False,
 ) -> None:
     """Make an access key; the secret key is shown this once."""
-    life = None if expires is None else duration(expires, "--expires")
+    life = None if expires is None else read_duration(expires, "--expires")
     made = with_house(
         lambda house: house.callers.create_credential(project, user_name=user, life=life)
     )
@@ -107,7 +105,7 @@ def rotate_credential(
     json: JsonFlag = False,
 ) -> None:
     """Make a key in place of another, which goes on for a while; shown this once."""
-    life = dt.timedelta(0) if keep == "0" else duration(keep, "--keep")
+    life = dt.timedelta(0) if keep == "0" else read_duration(keep, "--keep")
     made = with_house(lambda house: house.callers.rotate_credential(project, access_key, life))
     _show_key(made, json=json)
 
@@ -134,7 +132,7 @@ def create_token(
     json: JsonFlag = False,
 ) -> None:
     """Make a token; the bare token is the last line, shown this once."""
-    life = duration(ttl, "--ttl")
+    life = read_duration(ttl, "--ttl")
 
     async def make(house: House) -> str:
         return await house.callers.create_token(project, life)
@@ -168,17 +166,3 @@ def rotate_secret_key(
         print_json({"resealed": done, "key": key})
     else:
         print_line(f"sealed {done} secrets again under the key {key}")
-
-
-def duration(text: str, option: str) -> dt.timedelta:
-    """Read a time as people write it.
-
-    Raises:
-        typer.BadParameter: it is something else.
-    """
-    match = re.fullmatch(r"(\d{1,6})([smhd])", text)
-    if match is None or int(match[1]) == 0:
-        raise typer.BadParameter(
-            "must be a number and a unit (s, m, h, d), like 24h", param_hint=option
-        )
-    return dt.timedelta(**{_UNITS[match[2]]: int(match[1])})

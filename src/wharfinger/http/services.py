@@ -14,8 +14,10 @@ from wharfinger.http.origin import Network
 from wharfinger.identity.authentication import Authenticator
 from wharfinger.identity.login import Login
 from wharfinger.service.held import HeldImages
+from wharfinger.service.hints import Hints
 from wharfinger.service.history import History
 from wharfinger.service.inventory import Inventory
+from wharfinger.service.registries import Registries
 from wharfinger.store.callers import Callers
 
 
@@ -82,6 +84,8 @@ class Services:
     synchroniser: Synchroniser
     history: History
     held: HeldImages
+    hints: Hints
+    registries: Registries
     is_ready: Callable[[], Awaitable[bool]]
     proxies: Sequence[Network] = ()
 

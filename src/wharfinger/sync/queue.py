@@ -60,11 +60,17 @@ class SyncQueue:
         )
 
     async def read(
-        self, tx: Connection, *, project_id: str, run_id: str, units: Sequence[int]
+        self,
+        tx: Connection,
+        *,
+        project_id: str,
+        run_id: str,
+        units: Sequence[int],
+        hinted: bool = False,
     ) -> None:
-        """Enqueue the reading of units."""
+        """Enqueue the reading of units; those of a hint come before others."""
         jobs = [{"project_id": project_id, "run_id": run_id, "unit_id": unit} for unit in units]
-        await self._defer(tx, READ, jobs)
+        await self._defer(tx, READ, jobs, priority=PRIORITY[PLAN] if hinted else PRIORITY[READ])
 
     async def finish(
         self, tx: Connection, *, project_id: str, run_id: str, registry_id: str
@@ -90,11 +96,16 @@ class SyncQueue:
         jobs: Sequence[dict[str, Any]],
         *,
         lock: str | None = None,
+        priority: int | None = None,
     ) -> None:
         if not jobs:
             return
         deferrer = self.app.configure_task(
-            task, queue=QUEUE, lock=lock, priority=PRIORITY[task], connection=tx
+            task,
+            queue=QUEUE,
+            lock=lock,
+            priority=PRIORITY[task] if priority is None else priority,
+            connection=tx,
         )
         await deferrer.batch_defer_async(*jobs)
 
