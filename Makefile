@@ -32,6 +32,14 @@ setup: $(VENV)/.run ## Make .venv from the lock; afterwards .venv/bin/wharfinger
 test: dev ## Run the whole suite, PostgreSQL included (TESTS=tests/cli: a part of it)
 	@$(BIN)/python -m pytest -q -n $(JOBS) $(TESTS)
 
+.PHONY: hard-cases
+hard-cases: dev ## Play the known bad days of registries and print which test shows what
+	@$(BIN)/python -m pytest -q -n $(JOBS) --hard-cases
+
+.PHONY: mutants
+mutants: dev ## Plant bugs one by one and see the test beside each fail (MUTANTS=word: only those)
+	@$(BIN)/python tests/mutants/run.py $(MUTANTS)
+
 .PHONY: check
 check: dev format-check lint types imports test ## All that must hold: format, lint, types, imports, tests
 

@@ -18,6 +18,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from clusters import FAST, await_end
+from hard_case_table import HardCases
 from wharfinger.store.cluster import DATABASE, OWNER
 from wharfinger.store.database import Database, DatabaseAddress, connection_options
 from wharfinger.store.embedded import Lease, hold
@@ -36,8 +37,16 @@ _folder = pytest.StashKey[Path]()
 _folder_lock = pytest.StashKey[int]()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the hard cases be run alone, with their table at the end."""
+    parser.addoption("--hard-cases", action="store_true", help="the hard cases, and their table")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Choose the session's folder: short, for socket paths, and shared by all workers."""
+    if config.getoption("--hard-cases"):
+        config.option.markexpr = "hard_case"
+        config.pluginmanager.register(HardCases(), "hard-cases")
     worker = getattr(config, "workerinput", None)
     if worker is not None:
         config.stash[_folder] = Path(worker["cluster_folder"])
