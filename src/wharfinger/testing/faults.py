@@ -276,6 +276,24 @@ class Faults:
         """Send the list ``how(rows)`` returns, of a bare array or an object's only array."""
         return self.change(path, lambda _, answer: _with_rows(answer, how), **when)
 
+    def repeat(self, path: str, **when: Unpack[When]) -> Fault:
+        """Send again what the request before got, of those that match ``path``: a stuck page.
+
+        The first of them, before which there was none, gets its own answer.
+        """
+        before: list[Answer] = []
+
+        def stuck(_: Asked, answer: Answer) -> Answer:
+            return before[-1] if before else answer
+
+        def remember(_: Asked, answer: Answer) -> Answer:
+            before[:] = [answer]
+            return answer
+
+        fault = self.change(path, stuck, **when)
+        self.change(path, remember)
+        return fault
+
     # --- around the answer ------------------------------------------------------------------
 
     def delay(self, path: str, seconds: float, **when: Unpack[When]) -> Fault:
