@@ -80,6 +80,15 @@ async def test_a_stuck_page_comes_again_however_the_next_one_is_asked_for(upstre
     assert fault.struck == 1
 
 
+async def test_what_is_no_list_is_not_emptied(upstream, get):
+    upstream.faults.html("/repos")
+    upstream.faults.empty_list("/repos")
+
+    status, _, body = await get(REPOS)
+
+    assert (status, body[:15]) == (200, b"<!DOCTYPE html>")
+
+
 async def test_a_witness_sees_what_was_sent_and_not_what_is_true(upstream, get):
     seen = []
     upstream.witness = lambda asked, answer: seen.append((asked.path, answer.status, answer.body))

@@ -380,6 +380,12 @@ def _retry_after(wish: float | str | dt.datetime) -> str:
     return str(wish)
 
 
+def _is_a_list(answer: Answer) -> bool:
+    """Whether there is a list to change: another fault may have put something else in its place."""
+    kind = next((v for k, v in answer.headers.items() if k.lower() == "content-type"), "")
+    return answer.status == 200 and kind == "application/json"
+
+
 def _with_total(answer: Answer, total: int | None) -> Answer:
     headers = {k: v for k, v in answer.headers.items() if k.lower() != "content-range"}
     said = next((v for k, v in answer.headers.items() if k.lower() == "content-range"), None)
@@ -398,6 +404,8 @@ def _with_total(answer: Answer, total: int | None) -> Answer:
 
 
 def _emptied(answer: Answer) -> Answer:
+    if not _is_a_list(answer):
+        return answer
     value = msgspec.json.decode(answer.body)
     if isinstance(value, dict):
         value = {k: [] if isinstance(v, list) else v for k, v in value.items()}
@@ -413,6 +421,8 @@ def _emptied(answer: Answer) -> Answer:
 
 
 def _with_rows(answer: Answer, how: Callable[[list[dict[str, object]]], object]) -> Answer:
+    if not _is_a_list(answer):
+        return answer
     value = msgspec.json.decode(answer.body)
     if isinstance(value, list):
         value = how(value)
