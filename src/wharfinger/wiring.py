@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,18 +14,19 @@ import structlog
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from wharfinger.domain.errors import StoreUnavailableError
-from wharfinger.domain.model import RegistryCredential, RegistryRef
+from wharfinger.domain.model import RegistryCredential, RegistryRef, RepositoryFilter
 from wharfinger.domain.ports import Source
 from wharfinger.identity.authentication import Authenticator
 from wharfinger.service.held import HeldImages
+from wharfinger.service.hints import Hints
 from wharfinger.service.history import History
 from wharfinger.service.inventory import Inventory
 from wharfinger.service.registries import Registries
 from wharfinger.service.synchronise import Synchroniser
 from wharfinger.settings import Settings
-from wharfinger.sources import open_source
+from wharfinger.sources import filter_of, open_source
 from wharfinger.sources._addresses import AddressPolicy
-from wharfinger.sources._http import AioTransport
+from wharfinger.sources._http import AioTransport, RequestCount, counting_requests
 from wharfinger.store.callers import Callers
 from wharfinger.store.database import Database, DatabaseAddress, connection_options
 from wharfinger.store.embedded import hold
@@ -46,8 +48,9 @@ PRUNE_LOOK_S = 600.0
 class OpenedSource:
     """A source with its transport and pacing. It implements ``engine.OpenSource``."""
 
-    def __init__(self, source: Source, transport: AioTransport) -> None:
+    def __init__(self, source: Source, transport: AioTransport, wanted: RepositoryFilter) -> None:
         self.source = source
+        self.filter = wanted
         self._transport = transport
         self._taken = 0
 
@@ -55,6 +58,10 @@ class OpenedSource:
         """Requests sent since this was last asked."""
         since, self._taken = self._transport.requests - self._taken, self._transport.requests
         return since
+
+    def counting(self) -> AbstractContextManager[RequestCount]:
+        """Count the requests of what is awaited inside."""
+        return counting_requests()
 
     async def aclose(self) -> None:
         """Close the source and its connections."""
@@ -79,7 +86,7 @@ class SourceOpener:
         http = PacedHttp(
             transport, self._budgets, key=registry.project_id, deadline_s=self._deadline_s
         )
-        return OpenedSource(open_source(registry, credential, http), transport)
+        return OpenedSource(open_source(registry, credential, http), transport, filter_of(registry))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +102,7 @@ class House:
     registries: Registries
     inventory: Inventory
     held: HeldImages
+    hints: Hints
     history: History
     callers: Callers
 
@@ -110,6 +118,8 @@ class House:
             synchroniser=self.synchroniser,
             history=self.history,
             held=self.held,
+            hints=self.hints,
+            registries=self.registries,
             is_ready=self.database.answers,
         )
         return create_app(services)
@@ -180,7 +190,8 @@ async def open_house(
         conninfo=address.app,
         kwargs={"options": connection_options(address.app)},
         min_size=1,
-        max_size=4,
+        # A worker listens on two.
+        max_size=5,
         timeout=10,
     )
     queue = SyncQueue(connector)
@@ -202,6 +213,7 @@ async def open_house(
                 registries=Registries(database, keys, opener),
                 inventory=Inventory(Reading(database)),
                 held=HeldImages(database),
+                hints=Hints(database, queue),
                 history=History(database, days=settings.history_days),
                 callers=Callers(database, keys),
             )

@@ -40,6 +40,55 @@ def test_a_test_of_a_registry_that_refuses_the_key_fails_and_says_why(commands, 
     assert "not-the-secret" not in report["message"]
 
 
+def test_a_filter_is_set_and_forgotten(commands, upstream, add_registry):
+    add_registry("filtered", "--exclude", "nobody/*", "--stale-after", "90m")
+    name = ("--project", PROJECT, "--name", "filtered")
+    before = registries(commands)["filtered"]
+
+    told = commands("registry", "set", *name, "--include", "bench-00/*").stdout
+    after = registries(commands)["filtered"]
+    forgotten = commands.json("registry", "set", *name, "--no-filter", "--two-strikes", "on")
+    last = registries(commands)["filtered"]
+
+    assert (before["exclude"], before["stale_after_s"]) == (["nobody/*"], 5400)
+    assert told == "changed filtered\n"
+    assert (after["include"], after["exclude"]) == (["bench-00/*"], ["nobody/*"])
+    assert forgotten == {"name": "filtered", "hidden": 0}
+    assert (last["include"], last["exclude"], last["two_strikes"]) == ([], [], "on")
+
+
+def test_repositories_are_listed_with_their_verdicts(commands, upstream, add_registry):
+    add_registry("verdicts")
+    name = ("--project", PROJECT, "--name", "verdicts")
+    commands("sync", "--project", PROJECT, "--registry", "verdicts")
+
+    found = commands.json("registry", "repositories", *name)
+    shown = commands("registry", "repositories", *name, "--verdict", "complete").stdout
+
+    assert [r["verdict"] for r in found] == ["complete"] * 3
+    assert {r["requests"] for r in found} == {1}
+    assert found[0]["name"] in shown
+
+
+def test_a_hint_token_is_shown_once_and_only_where_it_is_of_use(commands, add_registry):
+    commands(
+        *("registry", "add", "--project", PROJECT, "--name", "rings", "--kind", "Other"),
+        *("--address", "http://127.0.0.1:1"),
+    )
+    add_registry("silent")
+    name = ("--project", PROJECT, "--name", "rings")
+
+    made = commands.json("registry", "hint-token", *name)
+    refused = commands("registry", "hint-token", "--project", PROJECT, "--name", "silent", code=1)
+
+    assert made["path"].endswith("/notifications")
+    assert made["token"] not in commands("registry", "list", "--project", PROJECT).stdout
+    assert registries(commands)["rings"]["takes_hints"] is True
+    assert "send no notifications" in refused.stderr
+    commands("registry", "hint-token", *name, "--revoke")
+    assert registries(commands)["rings"]["takes_hints"] is False
+
+
 def test_a_secret_is_found_nowhere_after_it_was_read(commands, upstream, add_registry):
     done = add_registry("sealed", "--json")
     shown = done.stdout + done.stderr + commands("registry", "list", "--project", PROJECT).stdout

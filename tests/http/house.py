@@ -20,8 +20,10 @@ from wharfinger.http.app import create_app
 from wharfinger.http.services import Services, Synchroniser
 from wharfinger.identity.authentication import Authenticator
 from wharfinger.service.held import HeldImages
+from wharfinger.service.hints import Hints
 from wharfinger.service.history import History
 from wharfinger.service.inventory import Inventory
+from wharfinger.service.registries import Registries
 from wharfinger.store.callers import Callers, NewCredential
 from wharfinger.store.database import Database, DatabaseAddress
 from wharfinger.store.reading import Reading
@@ -163,7 +165,8 @@ class House:
         self._loop = asyncio.get_running_loop()
         self.database = Database(self._address, max_connections=4)
         await self.database.open()
-        self.callers = Callers(self.database, Sealer.from_file(self._key_file))
+        self.keys = Sealer.from_file(self._key_file)
+        self.callers = Callers(self.database, self.keys)
         self.reading = Reading(self.database)
         if self._make_synchroniser is not None:
             self.synchroniser = self._make_synchroniser(self.database)
@@ -174,6 +177,8 @@ class House:
                 synchroniser=self.synchroniser,
                 history=History(self.database, days=400),
                 held=HeldImages(self.database),
+                hints=Hints(self.database, jobs=_NoJobs()),
+                registries=Registries(self.database, self.keys, opener=None),
                 is_ready=self._is_ready,
             )
         )
@@ -189,6 +194,15 @@ class House:
         self.port = self._server.servers[0].sockets[0].getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self._started.set()
+
+
+class _NoJobs:
+    """This house has no worker: a hint that would need one is tested where there is one."""
+
+    async def plan(self, tx, **job) -> None:
+        raise AssertionError(job)
+
+    read = finish = plan
 
 
 class _Server(uvicorn.Server):

@@ -163,6 +163,28 @@ def test_a_registry_says_how_much_to_believe_and_what_to_do(house, listed):
     assert "permission" in swr["reasons"][0]["advice"]
 
 
+def test_repositories_have_a_verdict_each_with_advice_and_cost(house, listed):
+    reason = json.dumps({"code": "forbidden", "message": "403", "repository": "team/two"})
+    listed.repository(
+        listed.registry_id,
+        name="two",
+        verdict="partial",
+        verdict_reason=reason,
+        requests=7,
+        read_ms=1500,
+    )
+    path = f"/registries/{listed.registry_id}/repositories"
+
+    every, _ = all_pages(house, listed, f"{path}?limit=1")
+    _, _, partial = ask(house, listed, f"{path}?verdict=partial")
+
+    assert [(r["name"], r["verdict"]) for r in every] == [("app", "complete"), ("two", "partial")]
+    assert every[0]["confirmed_at"] == "2026-11-24T01:02:03.456789Z"
+    (two,) = partial["items"]
+    assert (two["requests"], two["seconds"]) == (7, 1.5)
+    assert "permission" in two["reason"]["advice"]
+
+
 def test_held_images_are_listed_and_accepted(house, listed):
     listed.sql.execute("UPDATE image SET held_at = now() WHERE id = ANY(%s)", (listed.images[:2],))
     path = f"/registries/{listed.registry_id}"
@@ -204,6 +226,8 @@ def test_held_images_are_listed_and_accepted(house, listed):
         ("/runs?registry_id=x", 400, "invalid_parameter", "registry_id"),
         ("/runs?after=MQ", 400, "invalid_parameter", "after"),
         ("/registries/x/held", 404, "not_found", "x"),
+        ("/registries/x/repositories", 404, "not_found", "x"),
+        ("/registries/x/repositories?verdict=good", 400, "invalid_parameter", "complete or"),
     ],
 )
 def test_bad_input_gets_an_error_that_names_it(house, listed, path, status, code, word):

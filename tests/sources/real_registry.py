@@ -26,8 +26,11 @@ MISSING = (
 
 
 @contextlib.contextmanager
-def running_registry(folder, *, htpasswd=False):
-    """Start a registry over an empty folder and stop it afterwards."""
+def running_registry(folder, *, htpasswd=False, notify=None):
+    """Start a registry over an empty folder and stop it afterwards.
+
+    ``notify`` is (URL, token): where it tells of every push and deletion.
+    """
     port = _free_port()
     config = folder / "config.json"
     (folder / "htpasswd").write_text(HTPASSWD)
@@ -42,6 +45,16 @@ def running_registry(folder, *, htpasswd=False):
     }
     if htpasswd:
         settings["auth"] = {"htpasswd": {"realm": "here", "path": str(folder / "htpasswd")}}
+    if notify is not None:
+        endpoint = {
+            "name": "wharfinger",
+            "url": notify[0],
+            "headers": {"Authorization": [f"Bearer {notify[1]}"]},
+            "timeout": "5s",
+            "threshold": 3,
+            "backoff": "1s",
+        }
+        settings["notifications"] = {"endpoints": [endpoint]}
     config.write_text(json.dumps(settings))  # JSON is YAML.
     process = subprocess.Popen(
         ["docker-registry", "serve", str(config)],

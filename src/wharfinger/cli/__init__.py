@@ -6,7 +6,17 @@ import sys
 
 import typer
 
-from wharfinger.cli import held, history, images, people, registries, serve, show_settings, sync
+from wharfinger.cli import (
+    held,
+    hints,
+    history,
+    images,
+    people,
+    registries,
+    serve,
+    show_settings,
+    sync,
+)
 from wharfinger.cli.common import GlobalOptions, complain, print_json
 from wharfinger.domain.errors import WharfingerError
 
@@ -30,6 +40,7 @@ app.add_typer(people.tokens, name="token")
 registries.registries.command("held")(held.list_held)
 registries.registries.command("accept")(held.accept)
 registries.registries.command("purge")(held.purge)
+registries.registries.command("hint-token")(hints.hint_token)
 app.add_typer(history.image, name="image")
 app.add_typer(history.history, name="history")
 app.add_typer(registries.registries, name="registry")

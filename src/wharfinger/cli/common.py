@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 import logging
+import re
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Annotated, Any, TypeVar
@@ -23,6 +25,8 @@ from wharfinger.store.callers import Project
 from wharfinger.wiring import House, database_of, open_house
 
 T = TypeVar("T")
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 JsonFlag = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on standard output, nothing else.")
@@ -185,3 +189,17 @@ def read_secret(what: str) -> str:
     if not line:
         raise typer.BadParameter(f"standard input must hold the {what} on one line")
     return line
+
+
+def read_duration(text: str, option: str) -> dt.timedelta:
+    """A length of time given as a number and a unit.
+
+    Raises:
+        typer.BadParameter: it is something else, or nothing.
+    """
+    match = re.fullmatch(r"(\d{1,6})([smhd])", text)
+    if match is None or int(match[1]) == 0:
+        raise typer.BadParameter(
+            "must be a number and a unit (s, m, h, d), like 24h", param_hint=option
+        )
+    return dt.timedelta(**{_UNITS[match[2]]: int(match[1])})

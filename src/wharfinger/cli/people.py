@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import re
 from typing import Annotated
 
 import typer
@@ -14,6 +13,7 @@ from wharfinger.cli.common import (
     print_json,
     print_line,
     print_table,
+    read_duration,
     with_house,
 )
 from wharfinger.wiring import House
@@ -21,8 +21,6 @@ from wharfinger.wiring import House
 projects = typer.Typer(help="Projects: the tenants.", no_args_is_help=True)
 credentials = typer.Typer(help="Access keys that sign calls.", no_args_is_help=True)
 tokens = typer.Typer(help="Tokens for X-Auth-Token.", no_args_is_help=True)
-
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 @projects.command("create")
@@ -71,7 +69,7 @@ def create_token(
     json: JsonFlag = False,
 ) -> None:
     """Make a token; the bare token is the last line, shown this once."""
-    life = _duration(ttl)
+    life = read_duration(ttl, "--ttl")
 
     async def make(house: House) -> str:
         return await house.callers.create_token(project, life)
@@ -83,12 +81,3 @@ def create_token(
     else:
         print_line(f"expires at {expires:%Y-%m-%dT%H:%M:%SZ}")
         print_line(token)
-
-
-def _duration(text: str) -> dt.timedelta:
-    match = re.fullmatch(r"(\d{1,6})([smhd])", text)
-    if match is None or int(match[1]) == 0:
-        raise typer.BadParameter(
-            "must be a number and a unit (s, m, h, d), like 24h", param_hint="--ttl"
-        )
-    return dt.timedelta(**{_UNITS[match[2]]: int(match[1])})

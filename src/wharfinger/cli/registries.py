@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 import typer
 
 from wharfinger.cli.common import (
@@ -14,18 +15,40 @@ from wharfinger.cli.common import (
     print_json,
     print_line,
     print_table,
+    read_duration,
     read_secret,
     with_house,
 )
-from wharfinger.domain.model import RegistryCredential
+from wharfinger.domain.advice import advised
+from wharfinger.domain.model import Caller, Reason, RegistryCredential, TwoStrikes, VerdictState
 from wharfinger.service.registries import TestReport
 from wharfinger.sources import KINDS
-from wharfinger.store.registries import NewRegistry, RegistryStatus
+from wharfinger.store.registries import (
+    NewRegistry,
+    RegistryChange,
+    RegistryStatus,
+    RepositoryStatus,
+)
 from wharfinger.wiring import House
 
 registries = typer.Typer(help="The registries of a project.", no_args_is_help=True)
 
 NameOption = Annotated[str, typer.Option("--name", help="The registry's name in the project.")]
+
+
+IncludeOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="PATTERN", help="List only repositories like this (team/*); repeatable."),
+]
+ExcludeOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="PATTERN", help="Leave repositories like this out; repeatable."),
+]
+CaFileOption = Annotated[
+    Path | None,
+    typer.Option(help="Trust these certificates (PEM) as well.", exists=True, dir_okay=False),
+]
+CHUNK = 1000
 
 
 @registries.command("add")
@@ -54,10 +77,12 @@ def add(
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="An option of the kind; repeatable."),
     ] = None,
-    ca_file: Annotated[
-        Path | None,
-        typer.Option(help="Trust these certificates (PEM) as well.", exists=True, dir_okay=False),
-    ] = None,
+    include: IncludeOption = None,
+    exclude: ExcludeOption = None,
+    stale_after: Annotated[
+        str, typer.Option(help="A complete list older than this is stale: 90m, 26h, 7d.")
+    ] = "26h",
+    ca_file: CaFileOption = None,
     json: JsonFlag = False,
 ) -> None:
     """Add a registry; its id is printed.
@@ -71,6 +96,9 @@ def add(
         address=address.rstrip("/"),
         region=region,
         options=_options(repository, option),
+        include=include or (),
+        exclude=exclude or (),
+        stale_after=read_duration(stale_after, "--stale-after"),
         ca_pem=ca_file.read_text("ascii") if ca_file else None,
         allow_private_networks=True,
     )
@@ -106,11 +134,126 @@ def list_registries(project: ProjectOption, json: JsonFlag = False) -> None:
                 r.repositories,
                 r.images,
                 r.held,
+                r.requests,
+                None if r.seconds is None else f"{r.seconds:.1f}",
             )
             for r in found
         ]
         columns = ["name", "kind", "address", "verdict", "as of", "repositories", "images", "held"]
-        print_table(columns, rows)
+        print_table([*columns, "requests", "seconds"], rows)
+        for r in found:
+            for reason in (
+                advised(msgspec.convert(told, Reason)) for told in r.verdict_reasons[:5]
+            ):
+                where = f" {reason.repository}:" if reason.repository else ""
+                print_line(f"{r.name}:{where} {reason.message} ({reason.code}). {reason.advice}")
+
+
+@registries.command("repositories")
+def list_repositories(
+    project: ProjectOption,
+    name: NameOption,
+    verdict: Annotated[
+        VerdictState | None, typer.Option(help="Only those of this verdict.")
+    ] = None,
+    json: JsonFlag = False,
+) -> None:
+    """List a registry's repositories with how much the list of each can be believed."""
+
+    async def work(house: House) -> list[RepositoryStatus]:
+        return await _all_repositories(house, await caller_of(house, project), name, verdict)
+
+    found = with_house(work)
+    if json:
+        print_json([{**msgspec.to_builtins(r), "reason": _reason(r)} for r in found])
+    else:
+        rows = [
+            (
+                f"{r.namespace}/{r.name}" if r.namespace else r.name,
+                r.verdict.value,
+                f"{r.confirmed_at:%Y-%m-%d %H:%M:%S}" if r.confirmed_at else "never",
+                r.images,
+                r.held,
+                r.requests,
+                None if r.seconds is None else f"{r.seconds:.2f}",
+                r.reason.message if r.reason else "",
+            )
+            for r in found
+        ]
+        columns = ["repository", "verdict", "as of", "images", "held", "requests", "seconds"]
+        print_table([*columns, "reason"], rows)
+
+
+@registries.command("set")
+def change(
+    project: ProjectOption,
+    name: NameOption,
+    address: Annotated[str | None, typer.Option(help="Another address. A URL.")] = None,
+    access_key: Annotated[str | None, typer.Option(help="Sign calls with this access key.")] = None,
+    secret_key_stdin: Annotated[
+        bool, typer.Option("--secret-key-stdin", help="Read its secret key from standard input.")
+    ] = False,
+    username: Annotated[str | None, typer.Option(help="Log in under this name.")] = None,
+    password_stdin: Annotated[
+        bool, typer.Option("--password-stdin", help="Read the password from standard input.")
+    ] = False,
+    repository: Annotated[
+        list[str] | None,
+        typer.Option(help="Other: read these repositories instead; repeatable."),
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Options of the kind, in place of those so far."),
+    ] = None,
+    include: IncludeOption = None,
+    exclude: ExcludeOption = None,
+    no_filter: Annotated[
+        bool, typer.Option("--no-filter", help="Forget --include and --exclude.")
+    ] = False,
+    stale_after: Annotated[
+        str | None, typer.Option(help="A complete list older than this is stale: 90m, 26h, 7d.")
+    ] = None,
+    two_strikes: Annotated[
+        TwoStrikes | None,
+        typer.Option(
+            help="Retire what two listings lack, not one; auto: once the registry has"
+            " contradicted itself.",
+        ),
+    ] = None,
+    ca_file: CaFileOption = None,
+    json: JsonFlag = False,
+) -> None:
+    """Change what is given; all else stays as it is.
+
+    What --include and --exclude leave out is hidden, not retired: its history goes on when it is
+    wanted again. After a change of address, credentials, options or filter the next complete
+    listing holds all retirements.
+    """
+    if no_filter and (include or exclude):
+        raise typer.BadParameter("give --no-filter, or --include and --exclude; not both")
+    given = access_key or username or secret_key_stdin or password_stdin
+    credential = (
+        _credential(access_key, secret_key_stdin, username, password_stdin) if given else None
+    )
+    wanted = RegistryChange(
+        address=address and address.rstrip("/"),
+        options=_options(repository, option) if repository or option else None,
+        include=[] if no_filter else include,
+        exclude=[] if no_filter else exclude,
+        stale_after=read_duration(stale_after, "--stale-after") if stale_after else None,
+        two_strikes=two_strikes,
+        ca_pem=ca_file.read_text("ascii") if ca_file else None,
+    )
+
+    async def work(house: House) -> int:
+        caller = await caller_of(house, project)
+        return await house.registries.change(caller, name, wanted, credential)
+
+    hidden = with_house(work)
+    if json:
+        print_json({"name": name, "hidden": hidden})
+    else:
+        print_line(f"changed {name}" + (f"; {hidden} images are hidden" if hidden else ""))
 
 
 @registries.command("remove")
@@ -145,6 +288,23 @@ def look(project: ProjectOption, name: NameOption, json: JsonFlag = False) -> No
         print_line(f"{'ok' if report.ok else 'failed'}: {report.message}")
     if not report.ok:
         raise typer.Exit(1)
+
+
+async def _all_repositories(
+    house: House, caller: Caller, name: str, verdict: VerdictState | None
+) -> list[RepositoryStatus]:
+    found: list[RepositoryStatus] = []
+    while True:
+        page = await house.registries.repositories(
+            caller, name, verdict=verdict, after=found[-1].id if found else 0, limit=CHUNK
+        )
+        found += page
+        if len(page) < CHUNK:
+            return found
+
+
+def _reason(repository: RepositoryStatus) -> Any:
+    return None if repository.reason is None else msgspec.to_builtins(advised(repository.reason))
 
 
 def _credential(

@@ -13,12 +13,13 @@ ADVICE = {
     "malformed": "What answers may not be the registry: look for a proxy or a login page at the"
     " address.",
     "list_moved": "The list changed faster than it could be read; sync again at a quieter time.",
-    "unauthorised": "The registry refuses the credentials: add it anew with good ones.",
+    "unauthorised": "The registry refuses the credentials: give good ones with wharfinger registry"
+    " set.",
     "forbidden": "The credentials are known but may not read this: grant them the permission to"
     " list repositories and tags.",
     "missing": "Gone, or hidden from these credentials: see that they may read the repository.",
-    "unsupported": "The registry offers no such listing: name the repositories with"
-    " --repository NAME when you add it.",
+    "unsupported": "The registry offers no such listing: name the repositories with wharfinger"
+    " registry set --repository NAME.",
     "cursor_refused": "The registry forgot its own page; sync again.",
     "list_loop": "The registry's paging goes round in circles: report it to its operator.",
     "address_refused": "The address is in a network that is not allowed: see"
@@ -29,6 +30,8 @@ ADVICE = {
     " the registry.",
     "suspiciously_empty": "The registry listed nothing where images were: see what the credentials"
     " can list. If it is empty indeed, say so with wharfinger registry accept.",
+    "second_look": "Nothing to do: the next sync decides. The registry has contradicted itself"
+    " before; see --two-strikes of wharfinger registry set.",
     "internal": "A fault of Wharfinger's own: the worker's log has it; please report it.",
     "removed": "The registry was removed while it was read.",
 }

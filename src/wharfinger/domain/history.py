@@ -142,6 +142,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     registry_id: str
     registry: str
+    kind: str  # "sync", or "hint": only what notifications named was read
     state: str
     outcome: str | None
     full: bool

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from fnmatch import fnmatchcase
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -28,6 +29,29 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     enterprise_projects: tuple[str, ...] = (DEFAULT_ENTERPRISE_PROJECT,)
 
 
+class RepositoryFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which repositories are wanted: patterns of paths, in which ``*`` stands for anything.
+
+    No ``include`` stands for everything, as no ``named`` does, which holds whole paths;
+    ``exclude`` wins.
+    """
+
+    named: tuple[str, ...] = ()
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+    def covers(self, namespace: str, name: str) -> bool:
+        """Whether a repository is wanted."""
+        path = f"{namespace}/{name}" if namespace else name
+        named = not self.named or path in self.named
+        included = not self.include or any(fnmatchcase(path, p) for p in self.include)
+        return named and included and not any(fnmatchcase(path, p) for p in self.exclude)
+
+    def __bool__(self) -> bool:
+        """Whether anything is left out."""
+        return bool(self.named or self.include or self.exclude)
+
+
 class RegistryRef(msgspec.Struct, frozen=True, kw_only=True):
     """What a source needs to know about one registry of one project.
 
@@ -44,6 +68,8 @@ class RegistryRef(msgspec.Struct, frozen=True, kw_only=True):
     region: str = ""
     enterprise_project_id: str = DEFAULT_ENTERPRISE_PROJECT
     options: Mapping[str, Any] = {}
+    include: Sequence[str] = ()
+    exclude: Sequence[str] = ()
     generation: int = 1
     ca_pem: str | None = None
     allow_private_networks: bool = False
@@ -61,6 +87,23 @@ class RegistryCredential(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"RegistryCredential(kind={self.kind!r}, identity={self.identity!r}, secret=***)"
+
+
+class RepositoryName(msgspec.Struct, frozen=True, kw_only=True, order=True):
+    """A repository's name, split as ``RepositoryRef`` splits it."""
+
+    namespace: str
+    name: str
+
+
+class Notification(msgspec.Struct, frozen=True, kw_only=True):
+    """What a registry's notification names: repositories to look at, and how much else it told.
+
+    Nothing in it is believed but that something may have happened there.
+    """
+
+    repositories: tuple[RepositoryName, ...]
+    ignored: int
 
 
 class RepositoryRef(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -157,6 +200,14 @@ class VerdictState(StrEnum):
     NEVER = "never"
 
 
+class TwoStrikes(StrEnum):
+    """When an image is retired only after a second complete listing lacks it, too."""
+
+    AUTO = "auto"  # once the registry has contradicted itself
+    ON = "on"
+    OFF = "off"
+
+
 class Reason(msgspec.Struct, frozen=True, kw_only=True):
     """Why something is not complete, for machines (``code``) and people (``message``)."""
 
@@ -172,6 +223,8 @@ class ChangeKind(StrEnum):
     MOVED = "moved"
     RETIRED = "retired"
     RESTORED = "restored"
+    HIDDEN = "hidden"  # a filter leaves it out: not gone, and not listed
+    SHOWN = "shown"
 
 
 class RunState(StrEnum):

@@ -12,8 +12,10 @@ from litestar.params import SkipValidation
 from wharfinger.domain.model import Caller, RunProgress, TaskFilter, TaskProgress
 from wharfinger.identity.authentication import Authenticator
 from wharfinger.service.held import HeldImages
+from wharfinger.service.hints import Hints
 from wharfinger.service.history import History
 from wharfinger.service.inventory import Inventory
+from wharfinger.service.registries import Registries
 
 
 class Synchroniser(Protocol):
@@ -73,6 +75,8 @@ class Services:
     synchroniser: Synchroniser
     history: History
     held: HeldImages
+    hints: Hints
+    registries: Registries
     is_ready: Callable[[], Awaitable[bool]]
 
 

@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
+import datetime as dt
+from collections.abc import Sequence
+
 import msgspec
 
 from wharfinger.domain.errors import InvalidParameterError, NotFoundError, SourceError
-from wharfinger.domain.model import Caller, Page, RegistryCredential, RepositoryRef, TagRef
-from wharfinger.sources import check_registry
+from wharfinger.domain.model import (
+    Caller,
+    Page,
+    RegistryCredential,
+    RepositoryRef,
+    TagRef,
+    VerdictState,
+)
+from wharfinger.service.held import find_registry
+from wharfinger.sources import check_registry, wanted_repositories
 from wharfinger.store import audit, registries
 from wharfinger.store.database import Connection, Database
-from wharfinger.store.registries import NewRegistry, RegistryStatus, Seals
+from wharfinger.store.registries import (
+    NewRegistry,
+    RegistryChange,
+    RegistrySettings,
+    RegistryStatus,
+    RepositoryStatus,
+    Seals,
+)
 from wharfinger.sync.engine import OpenSource, SourceOpener
+
+# Each is tried on each repository of a listing.
+MOST_PATTERNS = 100
 
 
 class TestReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +66,8 @@ class Registries:
         if not 1 <= len(new.name) <= 128:
             raise InvalidParameterError("name", "must have 1 to 128 characters")
         check_registry(new.kind, new.address, new.options, credential)
+        _check_patterns(new.include, new.exclude)
+        _check_age(new.stale_after)
         async with self._database.tenant(caller.project_id) as tx:
             return await registries.add_registry(
                 tx, caller.project_id, new, credential, seals=self._seals
@@ -55,14 +78,97 @@ class Registries:
         async with self._database.tenant(caller.project_id) as tx:
             return await registries.list_registries(tx)
 
+    async def change(
+        self,
+        caller: Caller,
+        name: str,
+        change: RegistryChange,
+        credential: RegistryCredential | None = None,
+    ) -> int:
+        """Change a registry's configuration, all of it or nothing; returns the images now hidden.
+
+        After a change of address, credential, options or filter the next complete listing holds
+        all retirements. What a filter leaves out is hidden at once, and shown again with its
+        history by the first sync that may read it.
+
+        Raises:
+            NotFoundError: there is no registry of that name.
+            InvalidParameterError: naming the parameter and what would be accepted.
+        """
+        async with self._database.tenant(caller.project_id) as tx:
+            registry_id = await self._id_of(tx, name)
+            before = await registries.settings_of(tx, registry_id)
+            after = _changed(before, change)
+            if after == before and credential is None:
+                return 0
+            await self._check_change(tx, caller, registry_id, after, credential)
+            hidden = await registries.change_registry(
+                tx,
+                caller.project_id,
+                registry_id,
+                after,
+                generations=int(credential is not None or _lists_differently(before, after)),
+                wanted=wanted_repositories(
+                    after.kind, after.options, include=after.include, exclude=after.exclude
+                ),
+            )
+            if credential is not None:
+                await registries.change_credential(
+                    tx, caller.project_id, registry_id, credential, seals=self._seals
+                )
+            await audit.record(
+                tx,
+                caller,
+                "registry.set",
+                target=f"registry {registry_id}",
+                outcome="done",
+                details=_told(name, change, credential, hidden),
+            )
+        return hidden
+
+    async def _check_change(
+        self,
+        tx: Connection,
+        caller: Caller,
+        registry_id: str,
+        after: RegistrySettings,
+        credential: RegistryCredential | None,
+    ) -> None:
+        if credential is None:
+            _, credential = await registries.open_registry(
+                tx, caller.project_id, registry_id, seals=self._seals
+            )
+        check_registry(after.kind, after.address, after.options, credential)
+        _check_patterns(after.include, after.exclude)
+        _check_age(after.stale_after)
+
+    async def repositories(
+        self,
+        caller: Caller,
+        registry: str,
+        *,
+        verdict: VerdictState | None = None,
+        after: int = 0,
+        limit: int = 200,
+    ) -> Sequence[RepositoryStatus]:
+        """Repositories of a registry, given by id or name, with the verdict of each.
+
+        Raises:
+            NotFoundError: there is no such registry.
+        """
+        async with self._database.tenant(caller.project_id) as tx:
+            registry_id, _ = await find_registry(tx, registry)
+            return await registries.list_repositories(
+                tx, registry_id, verdict=verdict, after=after, limit=limit
+            )
+
     async def relocate(self, caller: Caller, name: str, address: str) -> None:
         """Give a registry another address. Its next complete listing holds all retirements.
 
         Raises:
             NotFoundError: there is no registry of that name.
         """
-        async with self._database.tenant(caller.project_id) as tx:
-            await registries.relocate(tx, await self._id_of(tx, name), address)
+        await self.change(caller, name, RegistryChange(address=address))
 
     async def remove(self, caller: Caller, name: str) -> int:
         """Remove a registry: its images are retired, their history stays. Returns how many.
@@ -113,6 +219,44 @@ class Registries:
         if not found:
             raise NotFoundError(f"there is no registry named {name!r}")
         return found[0][0]
+
+
+def _changed(before: RegistrySettings, change: RegistryChange) -> RegistrySettings:
+    given = {k: v for k, v in msgspec.structs.asdict(change).items() if v is not None}
+    return msgspec.structs.replace(before, **given)
+
+
+def _lists_differently(before: RegistrySettings, after: RegistrySettings) -> bool:
+    def listing(settings: RegistrySettings) -> tuple[object, ...]:
+        patterns = (tuple(settings.include), tuple(settings.exclude))
+        return (settings.address, dict(settings.options), *patterns)
+
+    return listing(before) != listing(after)
+
+
+def _told(
+    name: str, change: RegistryChange, credential: RegistryCredential | None, hidden: int
+) -> dict[str, object]:
+    """What the audit keeps of a change: everything but secrets and certificates."""
+    told = {k: v for k, v in msgspec.to_builtins(change).items() if v is not None}
+    told.pop("ca_pem", None)
+    if credential is not None:
+        told["credential"] = {"kind": credential.kind, "identity": credential.identity}
+    return {"name": name, **told, "hidden": hidden}
+
+
+def _check_patterns(include: Sequence[str], exclude: Sequence[str]) -> None:
+    for parameter, patterns in (("include", include), ("exclude", exclude)):
+        if len(patterns) > MOST_PATTERNS:
+            raise InvalidParameterError(parameter, f"must be at most {MOST_PATTERNS} patterns")
+        for pattern in patterns:
+            if not 1 <= len(pattern) <= 512:
+                raise InvalidParameterError(parameter, "each pattern must be 1 to 512 characters")
+
+
+def _check_age(stale_after: dt.timedelta) -> None:
+    if not dt.timedelta(minutes=1) <= stale_after <= dt.timedelta(days=366):
+        raise InvalidParameterError("stale_after", "must be one minute to 366 days")
 
 
 async def _look(name: str, opened: OpenSource) -> TestReport:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Protocol, cast, runtime_checkable
 from urllib.parse import urlsplit
 
 import msgspec
 
 from wharfinger.domain.errors import InvalidParameterError
-from wharfinger.domain.model import RegistryCredential, RegistryRef
+from wharfinger.domain.model import (
+    Notification,
+    RegistryCredential,
+    RegistryRef,
+    RepositoryFilter,
+)
 from wharfinger.domain.ports import Http, Source
 
 # A new kind is one file in this package and one line here.
@@ -42,6 +47,16 @@ class SourceKind(Protocol):
         """Check what depends on several parameters."""
 
 
+@runtime_checkable
+class _Notifies(Protocol):
+    """An ability: a kind whose registries can tell of a change at once."""
+
+    @staticmethod
+    def notified(body: bytes) -> Notification:
+        """Read a notification as the registry sends it."""
+        ...
+
+
 def open_source(registry: RegistryRef, credential: RegistryCredential, http: Http) -> Source:
     """Return the source of a registry; it makes no request yet.
 
@@ -55,6 +70,38 @@ def open_source(registry: RegistryRef, credential: RegistryCredential, http: Htt
 def kind_options(kind: str) -> type[Any]:
     """Return the dataclass of a kind's own options, which command line and API draw."""
     return _load(kind).Options
+
+
+def filter_of(registry: RegistryRef) -> RepositoryFilter:
+    """Return which repositories a registry's configuration asks for."""
+    return wanted_repositories(
+        registry.kind, registry.options, include=registry.include, exclude=registry.exclude
+    )
+
+
+def wanted_repositories(
+    kind: str, options: Mapping[str, Any], *, include: Sequence[str], exclude: Sequence[str]
+) -> RepositoryFilter:
+    """Return what a configuration asks for: its patterns, or the repositories that are named."""
+    named = getattr(read_options(_load(kind).Options, options), "repositories", ())
+    return RepositoryFilter(named=tuple(named), include=tuple(include), exclude=tuple(exclude))
+
+
+def sends_notifications(kind: str) -> bool:
+    """Whether registries of a kind can send notifications that we can read."""
+    return isinstance(_load(kind), _Notifies)
+
+
+def read_notification(kind: str, body: bytes) -> Notification:
+    """Return what a registry's notification names.
+
+    Raises:
+        InvalidParameterError: the body is none, or the kind sends none that we can read.
+    """
+    loaded = _load(kind)
+    if not isinstance(loaded, _Notifies):
+        raise InvalidParameterError("registry_id", f"{kind} registries send no notifications")
+    return loaded.notified(body)
 
 
 def check_registry(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import functools
 import socket
 import ssl
 import zlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from urllib.parse import urljoin, urlsplit
 
 import aiohttp
@@ -44,6 +46,27 @@ _CREDENTIAL_HEADERS = frozenset(
         "x-project-id",
     }
 )
+
+
+class RequestCount:
+    """How many requests were sent."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+
+
+_count: contextvars.ContextVar[RequestCount | None] = contextvars.ContextVar("count", default=None)
+
+
+@contextlib.contextmanager
+def counting_requests() -> Iterator[RequestCount]:
+    """Count the requests sent inside, by this task and by those it starts."""
+    count = RequestCount()
+    before = _count.set(count)
+    try:
+        yield count
+    finally:
+        _count.reset(before)
 
 
 class AioTransport:
@@ -107,6 +130,8 @@ class AioTransport:
             if where.host and (address := literal_address(where.host)):
                 self._policy.check(address, host=where.host)
             self.requests += 1
+            if (count := _count.get()) is not None:
+                count.requests += 1
             async with self._open_session().request(
                 request.method,
                 where,

@@ -26,10 +26,12 @@ from wharfinger.domain.errors import (
 from wharfinger.domain.model import (
     Cursor,
     Image,
+    Notification,
     Page,
     Platform,
     RegistryCredential,
     RegistryRef,
+    RepositoryName,
     RepositoryRef,
     TagRef,
 )
@@ -110,6 +112,33 @@ class _TagList(msgspec.Struct, frozen=True):
         return self.tags or []
 
 
+class _Target(msgspec.Struct, frozen=True, rename="camel"):
+    repository: str = ""
+    media_type: str = ""
+    tag: str = ""
+
+
+class _Event(msgspec.Struct, frozen=True):
+    """An event of docker-registry's notifications, as far as it is looked at."""
+
+    action: str = ""
+    target: _Target = _Target()
+
+    @property
+    def tells_of_a_manifest(self) -> bool:
+        """Whether a list of tags may have changed."""
+        path = self.target.repository
+        if self.action not in ("push", "delete") or len(path) > 255 or not _NAME.fullmatch(path):
+            return False
+        # Layers are pushed, too. What is deleted comes with a tag or a digest and nothing else.
+        kind = self.target.media_type
+        return self.action == "delete" or bool(self.target.tag) or "manifest" in kind
+
+
+class _Envelope(msgspec.Struct, frozen=True):
+    events: Annotated[tuple[_Event, ...], msgspec.Meta(max_length=100_000)]
+
+
 class _Names(msgspec.Struct, frozen=True):
     """One page of names and the URL of the next, if the registry gave one."""
 
@@ -152,6 +181,25 @@ class Other:
                 raise InvalidParameterError(
                     "options.repositories", f"{name!r} is no repository name (like team/app)"
                 )
+
+    @staticmethod
+    def notified(body: bytes) -> Notification:
+        """Read what docker-registry's ``notifications.endpoints`` send; see ``read_notification``.
+
+        What is no push or deletion of a manifest is ignored rather than refused: a registry sends
+        a refused envelope again for ever, and everything after it waits.
+        """
+        try:
+            envelope = msgspec.json.decode(body, type=_Envelope)
+        except msgspec.DecodeError as exc:
+            raise InvalidParameterError(
+                "body", "must be an envelope of events, as docker-registry sends them"
+            ) from exc
+        told = [event for event in envelope.events if event.tells_of_a_manifest]
+        names = {event.target.repository: None for event in told}
+        return Notification(
+            repositories=tuple(map(_split, names)), ignored=len(envelope.events) - len(told)
+        )
 
     # --- listings --------------------------------------------------------------------------------
 
@@ -477,6 +525,11 @@ def _repository(path: str) -> RepositoryRef:
     if not path or (slash and not (namespace and name)):
         raise UnexpectedAnswerError(f"the registry lists {path!r}, which is no repository name")
     return RepositoryRef(namespace=namespace if slash else "", name=name if slash else path)
+
+
+def _split(path: str) -> RepositoryName:
+    namespace, slash, name = path.partition("/")
+    return RepositoryName(namespace=namespace if slash else "", name=name if slash else path)
 
 
 def _path_of(repository: RepositoryRef) -> str:

@@ -18,14 +18,18 @@ from wharfinger.domain.model import (
     Reason,
     RegistryCredential,
     RegistryRef,
+    RepositoryFilter,
+    TwoStrikes,
+    VerdictState,
 )
 from wharfinger.store.database import Connection
 from wharfinger.store.named_sql import queries
-from wharfinger.store.writing import Tally, conclude, prepare_workspace
+from wharfinger.store.writing import Tally, conclude, hide, prepare_workspace
 
 _SQL = queries("registries")
 _RUNS = queries("runs")
 _WRITING = queries("writing")
+_HELD = queries("held")
 
 
 class Seals(Protocol):
@@ -41,7 +45,11 @@ class Seals(Protocol):
 
 
 class RegistryStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """A registry as people see it; never its secret."""
+    """A registry as people see it; never its secret.
+
+    ``requests`` and ``seconds`` are the last sync's cost. ``flickers`` counts images that were
+    retired and came back unchanged within a day; ``hinted_at`` is when it last sent a notification.
+    """
 
     id: str
     name: str
@@ -50,8 +58,15 @@ class RegistryStatus(msgspec.Struct, frozen=True, kw_only=True):
     region: str
     enterprise_project_id: str
     options: Mapping[str, Any]
+    include: Sequence[str]
+    exclude: Sequence[str]
+    stale_after_s: int
+    two_strikes: str
+    flickers: int
     credential_kind: str
     credential_identity: str
+    takes_hints: bool
+    hinted_at: dt.datetime | None
     verdict: str
     verdict_reasons: Sequence[Mapping[str, Any]]
     confirmed_at: dt.datetime | None
@@ -60,6 +75,56 @@ class RegistryStatus(msgspec.Struct, frozen=True, kw_only=True):
     repositories: int
     images: int
     held: int
+    requests: int | None
+    seconds: float | None
+
+
+class RepositoryStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A repository with how much its stored list can be believed.
+
+    ``confirmed_at``: right as of then, by reading or by fingerprint; ``read_at``: read as of then.
+    ``requests`` and ``seconds`` are the cost of the last reading that changed something here.
+    """
+
+    id: int
+    namespace: str
+    name: str
+    verdict: VerdictState
+    reason: Reason | None
+    confirmed_at: dt.datetime | None
+    read_at: dt.datetime | None
+    images: int
+    held: int
+    requests: int | None
+    seconds: float | None
+
+
+class RegistryChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is to be different about a registry; ``None`` leaves it as it is."""
+
+    address: str | None = None
+    options: Mapping[str, Any] | None = None
+    include: Sequence[str] | None = None
+    exclude: Sequence[str] | None = None
+    stale_after: dt.timedelta | None = None
+    two_strikes: TwoStrikes | None = None
+    ca_pem: str | None = None
+
+
+class RegistrySettings(msgspec.Struct, frozen=True, kw_only=True):
+    """A registry's configuration without its secret."""
+
+    name: str
+    kind: str
+    address: str
+    options: Mapping[str, Any]
+    include: Sequence[str]
+    exclude: Sequence[str]
+    stale_after: dt.timedelta
+    two_strikes: str
+    ca_pem: str | None
+    credential_kind: str
+    credential_identity: str
 
 
 class NewRegistry(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,6 +136,10 @@ class NewRegistry(msgspec.Struct, frozen=True, kw_only=True):
     region: str = ""
     enterprise_project_id: str = DEFAULT_ENTERPRISE_PROJECT
     options: Mapping[str, Any] = {}
+    include: Sequence[str] = ()
+    exclude: Sequence[str] = ()
+    # A complete list older than this is stale.
+    stale_after: dt.timedelta = dt.timedelta(hours=26)
     ca_pem: str | None = None
     allow_private_networks: bool = False
 
@@ -90,12 +159,11 @@ async def add_registry(
         NotFoundError: there is no such project.
     """
     registry_id = str(uuid.uuid4())
-    sealed = None
-    if credential.secret:
-        context = _seal_context(project_id, registry_id)
-        sealed = seals.seal(credential.secret, context=context)
+    sealed = _sealed(project_id, registry_id, credential, seals)
     parameters = {
         **msgspec.structs.asdict(new),
+        "include": list(new.include),
+        "exclude": list(new.exclude),
         "id": registry_id,
         "project": project_id,
         "options": Jsonb(dict(new.options)),
@@ -151,9 +219,83 @@ async def select_registries(
     return [(str(i), n, k, e) for i, n, k, e in await cursor.fetchall()]
 
 
-async def relocate(tx: Connection, registry_id: str, address: str) -> None:
-    """Change the address; a new generation of the configuration begins."""
-    await tx.execute(_SQL["relocate"], {"registry": registry_id, "address": address})
+async def settings_of(tx: Connection, registry_id: str) -> RegistrySettings:
+    """A registry's configuration, locked for the change that is to come.
+
+    Raises:
+        NotFoundError: the registry does not exist or has been removed.
+    """
+    async with tx.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute(_SQL["configuration"], {"registry": registry_id})
+        row = await cursor.fetchone()
+    if row is None:
+        raise NotFoundError(f"there is no registry {registry_id}")
+    return RegistrySettings(**row)
+
+
+async def change_registry(
+    tx: Connection,
+    project_id: str,
+    registry_id: str,
+    after: RegistrySettings,
+    *,
+    generations: int,
+    wanted: RepositoryFilter,
+) -> int:
+    """Store a changed configuration, and hide what its filter leaves out; returns the images.
+
+    ``generations`` is 1 where the change decides what a listing contains, else 0.
+    """
+    await tx.execute(
+        _SQL["change"],
+        {
+            **msgspec.structs.asdict(after),
+            "registry": registry_id,
+            "options": Jsonb(dict(after.options)),
+            "include": list(after.include),
+            "exclude": list(after.exclude),
+            "generations": generations,
+        },
+    )
+    cursor = await tx.execute(_SQL["named_repositories"], {"registry": registry_id})
+    outside = [row[0] for row in await cursor.fetchall() if not wanted.covers(row[1], row[2])]
+    if not outside:
+        return 0
+    scope = {"project": project_id, "registry": registry_id, "run": None}
+    hidden = await hide(tx, scope, outside)
+    await tx.execute(_HELD["count_registry"], scope)
+    return hidden
+
+
+async def change_credential(
+    tx: Connection,
+    project_id: str,
+    registry_id: str,
+    credential: RegistryCredential,
+    *,
+    seals: Seals,
+) -> None:
+    """Store another credential for a registry."""
+    await tx.execute(
+        _SQL["change_credential"],
+        {
+            "registry": registry_id,
+            "kind": credential.kind,
+            "identity": credential.identity,
+            "sealed": _sealed(project_id, registry_id, credential, seals),
+        },
+    )
+
+
+async def list_repositories(
+    tx: Connection, registry_id: str, *, verdict: str | None, after: int, limit: int
+) -> list[RepositoryStatus]:
+    """Repositories of a registry whose ids follow ``after``, with their verdicts."""
+    cursor = await tx.execute(
+        _SQL["repositories"],
+        {"registry": registry_id, "verdict": verdict, "after": after, "limit": limit},
+    )
+    return [_repository_status(row) for row in await cursor.fetchall()]
 
 
 async def remove_registry(tx: Connection, project_id: str, registry_id: str) -> int:
@@ -178,6 +320,30 @@ async def remove_registry(tx: Connection, project_id: str, registry_id: str) -> 
     await conclude(tx, scope, tally)
     await tx.execute(_SQL["remove"], scope)
     return tally.retired
+
+
+def _repository_status(row: Sequence[Any]) -> RepositoryStatus:
+    return RepositoryStatus(
+        id=row[0],
+        namespace=row[1],
+        name=row[2],
+        verdict=VerdictState(row[3]),
+        reason=msgspec.convert(row[4], Reason) if row[4] is not None else None,
+        confirmed_at=row[5],
+        read_at=row[6],
+        images=row[7],
+        held=row[8],
+        requests=row[9],
+        seconds=row[10],
+    )
+
+
+def _sealed(
+    project_id: str, registry_id: str, credential: RegistryCredential, seals: Seals
+) -> bytes | None:
+    if not credential.secret:
+        return None
+    return seals.seal(credential.secret, context=_seal_context(project_id, registry_id))
 
 
 def _seal_context(project_id: str, registry_id: str) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,15 +33,18 @@ from wharfinger.store.writing import (
     add_platforms,
     conclude,
     copy_incoming,
+    hide,
     incoming_row,
     keep_held,
     prepare_workspace,
     retire_within_budget,
+    strike,
 )
 
 _SQL = queries("runs")
 _WRITING = queries("writing")
 _HELD = queries("held")
+_HINTS = queries("hints")
 
 # A run that would retire more than this share of the images live at its start stops and asks.
 RETIRE_SHARE = 0.2
@@ -62,6 +65,7 @@ class QueuedRun:
     id: str
     registry_id: str
     start: bool
+    hinted: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +83,7 @@ class TakenRun:
     current_generation: int
     started_at: dt.datetime
     listed: int
+    kind: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +96,7 @@ class TakenUnit:
     registry_id: str
     generation: int
     repositories: tuple[WantedRepository, ...]
+    hinted: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,6 +186,7 @@ async def take_run(tx: Connection, run_id: str, registry_id: str) -> TakenRun | 
         current_generation=row["config_generation"],
         started_at=row["started_at"],
         listed=row["repositories_total"],
+        kind=row["kind"],
     )
 
 
@@ -221,6 +228,8 @@ async def store_page(
         await tx.execute(_SQL["record_lies"], {**scope, "lies": len(lies)})
     sort = _sort_out(known, full=run.full or bool(lies))
     await _clear_suspicion(tx, known)
+    if assigned := [k.id for k in known if k.assigned]:
+        await tx.execute(_HINTS["adopt"], {**scope, "repositories": assigned})
     await tx.execute(
         _SQL["insert_page"],
         {
@@ -389,6 +398,20 @@ async def end_listing(
     return bool(row[0])
 
 
+async def hide_uncovered(
+    tx: Connection, project_id: str, run: TakenRun, covers: Callable[[str, str], bool]
+) -> int:
+    """Hide what a complete listing lacks because a filter leaves it out; returns the images.
+
+    Called before ``end_listing``, in its transaction, which refuses an attempt given up for dead.
+    """
+    scope = {"project": project_id, "registry": run.registry_id, "run": run.id}
+    parameters = {**scope, "listing_pass": run.listing_pass, "after": 0, "limit": None}
+    cursor = await tx.execute(_SQL["absent_repositories"], parameters)
+    hidden = [row[0] for row in await cursor.fetchall() if not covers(row[2], row[3])]
+    return await hide(tx, scope, hidden) if hidden else 0
+
+
 async def take_unit(tx: Connection, unit_id: int) -> TakenUnit | None:
     """Take a unit up; ``None`` when it is done or its run is over."""
     cursor = await tx.execute(_SQL["take_unit"], {"unit": unit_id})
@@ -403,6 +426,7 @@ async def take_unit(tx: Connection, unit_id: int) -> TakenUnit | None:
         registry_id=str(row[2]),
         generation=row[4],
         repositories=msgspec.convert(row[3], tuple[WantedRepository, ...]),
+        hinted=row[5],
     )
 
 
@@ -473,7 +497,8 @@ async def _stage_platforms(
 
 async def _fence_listing(tx: Connection, unit: TakenUnit, listing: StagedListing) -> None:
     cursor = await tx.execute(
-        _SQL["fence_listing"], {"listing": listing.id, "attempt": unit.attempt}
+        _SQL["fence_listing"],
+        {"listing": listing.id, "unit": unit.id, "attempt": unit.attempt},
     )
     if await cursor.fetchone() is None:
         raise FencedError(f"unit {unit.id}, attempt {unit.attempt}")
@@ -518,6 +543,7 @@ class _Ending:
     retired: int
     retire_budget: int
     holds_everything: bool
+    kind: str
 
     @property
     def came_up_empty(self) -> bool:
@@ -526,7 +552,7 @@ class _Ending:
 
 async def finish_run(
     tx: Connection, project_id: str, run_id: str, registry_id: str
-) -> tuple[RunOutcome | None, str | None]:
+) -> tuple[RunOutcome | None, QueuedRun | None]:
     """End a run: retire repositories a complete listing lacks, settle the verdict.
 
     One transaction, so that a run ends once. Returns the outcome (``None`` when the run is not
@@ -543,19 +569,29 @@ async def finish_run(
         return None, None
     scope = {"project": project_id, "registry": registry_id, "run": run_id}
     held = ending.held
-    if ending.listing == "complete":
+    if ending.listing == "complete" and ending.kind == "sync":
         held += await _retire_repositories(tx, scope, ending)
     outcome = _outcome(ending, held)
     if held:
-        reason = msgspec.to_builtins([_held_reason(held, ending)])
-        await tx.execute(_SQL["add_reasons"], {"run": run_id, "reasons": Jsonb(reason)})
-    await _settle(tx, scope, ending, outcome)
+        reason = Jsonb(msgspec.to_builtins([_held_reason(held, ending)]))
+        await tx.execute(_SQL["add_reasons"], {"run": run_id, "reasons": reason})
+        if ending.kind == "hint":
+            await tx.execute(_HINTS["tell_held"], {**scope, "reasons": reason})
+    if ending.kind == "hint":
+        await tx.execute(_HINTS["settle_registry"], scope)
+        await tx.execute(_HELD["count_registry"], scope)
+    else:
+        await _settle(tx, scope, ending, outcome)
     await tx.execute(_SQL["finish_run"], {**scope, "outcome": outcome})
     for sweep in ("sweep_listing_rows", "sweep_listings", "sweep_units", "sweep_pages"):
         await tx.execute(_SQL[sweep], {"run": run_id})
     cursor_ = await tx.execute(_SQL["queued_run"], {"registry": registry_id})
-    successor = await cursor_.fetchone()
-    return outcome, str(successor[0]) if successor else None
+    row_ = await cursor_.fetchone()
+    if row_ is None:
+        return outcome, None
+    return outcome, QueuedRun(
+        id=str(row_[0]), registry_id=registry_id, start=True, hinted=row_[1] == "hint"
+    )
 
 
 async def refresh_statistics(tx: Connection, run_id: str) -> None:
@@ -582,6 +618,8 @@ async def _retire_repositories(tx: Connection, scope: dict[str, Any], ending: _E
     await tx.execute(_SQL["absent_images"], parameters)
     tally = Tally()
     tally.held += await keep_held(tx, decided=absent if agreed else [])
+    if not ending.came_up_empty:
+        await strike(tx, parameters, tally)
     cursor = await tx.execute("SELECT count(*) FROM absent")
     images = int(await _value(cursor))
     if ending.came_up_empty and not agreed:
@@ -589,7 +627,7 @@ async def _retire_repositories(tx: Connection, scope: dict[str, Any], ending: _E
         tally.held += images
     else:
         await retire_within_budget(tx, parameters, images, tally)
-    if tally.held:
+    if tally.held or tally.struck:
         await tx.execute(_HELD["count_repositories"], parameters)
     await tx.execute(_SQL["retire_repositories"], parameters)
     await conclude(tx, scope, tally)

@@ -10,16 +10,22 @@ from typing import Any
 import msgspec
 from psycopg.types.json import Jsonb
 
-from wharfinger.domain.errors import FencedError
+from wharfinger.domain.errors import FencedError, MissingError
 from wharfinger.domain.model import Image, Reason, TagRef
 from wharfinger.store.database import Connection
 from wharfinger.store.named_sql import queries
 
 _SQL = queries("writing")
+_HINTS = queries("hints")
+_RUNS = queries("runs")
 
 # A repository that came up empty is believed when a second complete listing says so this much
 # later.
 SECOND_LOOK_S = 60.0
+
+# So many images that were retired and came back unchanged within a day say that a registry answers
+# inconsistently; from then on an absence must be seen twice.
+FLICKERS = 3
 
 _INCOMING_TYPES = ["int8", *["text"] * 5, "bool", "int8", "timestamptz", "timestamptz"]
 _PLATFORM_TYPES = ["text", "int2", *["text"] * 4, "int8", "text"]
@@ -38,6 +44,14 @@ class WantedRepository(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What reading one repository took: requests, retries included, and milliseconds."""
+
+    requests: int = 0
+    milliseconds: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReadRepository:
     """A repository whose tags were listed completely.
 
@@ -49,6 +63,7 @@ class ReadRepository:
     tags: Sequence[TagRef] = ()
     listing: int | None = None
     rows: int = 0
+    cost: Cost = Cost()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +72,7 @@ class FailedRepository:
 
     wanted: WantedRepository
     reason: Reason
+    cost: Cost = Cost()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +85,27 @@ class UnitResult:
     read: Sequence[ReadRepository] = ()
     failed: Sequence[FailedRepository] = ()
     requests: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """What publishing a unit left to do."""
+
+    run_id: str
+    # The run has nothing left but its end.
+    ready: bool
+    # Units of the same repositories that waited for this one and may be read now.
+    released: Sequence[int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _FencedUnit:
+    """A unit under lock, its attempt still the current one."""
+
+    run_id: str
+    registry_id: str
+    hinted: bool
+    counted: bool
 
 
 @dataclass(kw_only=True)
@@ -85,6 +122,8 @@ class Tally:
     retired: int = 0
     restored: int = 0
     held: int = 0
+    struck: int = 0
+    flickers: int = 0
     reasons: list[Any] = field(default_factory=list)
 
     def parameters(self) -> dict[str, Any]:
@@ -92,22 +131,30 @@ class Tally:
         return {**self.__dict__, "reasons": Jsonb(self.reasons)}
 
 
-async def publish_unit(tx: Connection, project_id: str, result: UnitResult) -> tuple[str, bool]:
+async def publish_unit(tx: Connection, project_id: str, result: UnitResult) -> Published:
     """Publish what a unit read and mark it done.
-
-    Returns the run's id and whether the run has nothing left but its end.
 
     Raises:
         FencedError: another attempt has taken the unit over, or it is done already.
     """
-    run_id, registry_id = await _fence(tx, result)
-    scope = {"project": project_id, "registry": registry_id, "run": run_id}
+    unit = await _fence(tx, result)
+    scope = {"project": project_id, "registry": unit.registry_id, "run": unit.run_id}
     tally = Tally(units_done=1, requests=result.requests)
     await prepare_workspace(tx)
     await _publish_read(tx, scope, result, tally)
-    await _mark_failed(tx, result.failed, tally)
+    failed = result.failed
+    if unit.hinted:
+        failed = await _forget_unknown(tx, failed)
+    await _mark_failed(tx, failed, tally)
+    if not unit.counted:
+        # Another unit of the run answers for these repositories.
+        tally.repositories_done = tally.images = 0
     await tx.execute(_SQL["finish_unit"], {"unit": result.unit})
-    return run_id, await conclude(tx, scope, tally)
+    ready = await conclude(tx, scope, tally)
+    # Only now, with the run's row locked, can no hint be about to wait for this unit.
+    cursor = await tx.execute(_HINTS["release"], {"run": unit.run_id, "unit": result.unit})
+    released = [row[0] for row in await cursor.fetchall()]
+    return Published(run_id=unit.run_id, ready=ready, released=released)
 
 
 async def unknown_digests(
@@ -129,12 +176,24 @@ async def prepare_workspace(tx: Connection) -> None:
         await tx.execute(_SQL["workspace"])
 
 
-async def _fence(tx: Connection, result: UnitResult) -> tuple[str, str]:
+async def _fence(tx: Connection, result: UnitResult) -> _FencedUnit:
     cursor = await tx.execute(_SQL["fence_unit"], {"unit": result.unit, "attempt": result.attempt})
     row = await cursor.fetchone()
     if row is None:
         raise FencedError(f"unit {result.unit}, attempt {result.attempt}")
-    return str(row[0]), str(row[1])
+    return _FencedUnit(run_id=str(row[0]), registry_id=str(row[1]), hinted=row[2], counted=row[3])
+
+
+async def _forget_unknown(
+    tx: Connection, failed: Sequence[FailedRepository]
+) -> Sequence[FailedRepository]:
+    """Put aside names that a hint brought and the registry does not know; returns the others."""
+    missing = [f.wanted.id for f in failed if f.reason.code == MissingError.code]
+    if not missing:
+        return failed
+    cursor = await tx.execute(_HINTS["forget_unknown"], {"repositories": missing})
+    unknown = {row[0] for row in await cursor.fetchall()}
+    return [f for f in failed if f.wanted.id not in unknown]
 
 
 async def _publish_read(
@@ -146,11 +205,14 @@ async def _publish_read(
     cursor = await tx.execute(_SQL["lock_repositories"], {"repositories": ids})
     stored = {row[0]: row for row in await cursor.fetchall()}
     new = [i for i in ids if stored[i][4]]
+    returned = [i for i in ids if stored[i][5]]
     known = [i for i in ids if not stored[i][4]]
     await _load(tx, {**scope, "repositories": ids}, result)
     if new:
         await tx.execute(_SQL["add_new"], {**scope, "new": new})
     empty = await _level(tx, {**scope, "repositories": known}, result.read, stored, tally)
+    if returned:
+        await tx.execute(_SQL["forget_hidden"], {"repositories": returned})
     await tx.execute(
         _SQL["settle_repositories"],
         {
@@ -158,6 +220,8 @@ async def _publish_read(
             "new": new,
             "known": known,
             "fingerprints": [r.wanted.fingerprint for r in result.read],
+            "requests": [r.cost.requests for r in result.read],
+            "read_ms": [r.cost.milliseconds for r in result.read],
             "came_up_empty": empty,
             "stood": [r.wanted.id for r in result.read if r.wanted.stood],
             "began": result.began,
@@ -279,6 +343,8 @@ async def _retire_or_hold(
     empty = [r.wanted.id for r in read if r.rows == 0 and stored[r.wanted.id][1] > 0]
     doubtful = {r.wanted.id for r in read if r.wanted.id in empty and not _agreed(r, stored)}
     tally.held += await keep_held(tx, decided=[r for r in empty if r not in doubtful])
+    first_looked_at = [r.wanted.id for r in read if r.wanted.id not in doubtful]
+    await strike(tx, {**parameters, "repositories": first_looked_at}, tally)
     cursor = await tx.execute(_SQL["count_absent"])
     absent = {row[0]: row[1] for row in await cursor.fetchall()}
     if not absent:
@@ -297,6 +363,36 @@ def _agreed(repository: ReadRepository, stored: Mapping[int, Sequence[Any]]) -> 
         return True
     seen = stored[repository.wanted.id][3]
     return seen is not None and (dt.datetime.now(dt.UTC) - seen).total_seconds() >= SECOND_LOOK_S
+
+
+async def strike(tx: Connection, parameters: Mapping[str, Any], tally: Tally) -> None:
+    """Where a source answers inconsistently, let what is absent for the first time stay listed."""
+    cursor = await tx.execute("SELECT EXISTS (SELECT FROM absent)")
+    row = await cursor.fetchone()
+    if row is None or not row[0]:
+        return
+    cursor = await tx.execute(_SQL["has_two_strikes"], {**parameters, "flickers": FLICKERS})
+    row = await cursor.fetchone()
+    if row is None or not row[0]:
+        return
+    cursor = await tx.execute(_SQL["strike"], parameters)
+    tally.struck += cursor.rowcount
+
+
+async def hide(tx: Connection, scope: Mapping[str, Any], repositories: Sequence[int]) -> int:
+    """Take repositories that a filter leaves out off the list; returns how many images.
+
+    They are not gone: their ids, their history and, once they are wanted again, their rows go on.
+    """
+    parameters = {**scope, "repositories": sorted(repositories)}
+    await tx.execute(_SQL["lock_repositories"], parameters)
+    await prepare_workspace(tx)
+    await tx.execute(_RUNS["absent_images"], parameters)
+    cursor = await tx.execute(_SQL["hide"], parameters)
+    hidden = cursor.rowcount
+    await tx.execute(_RUNS["retire_repositories"], parameters)
+    await conclude(tx, scope, Tally())
+    return hidden
 
 
 async def keep_held(tx: Connection, *, decided: Sequence[int]) -> int:
@@ -347,6 +443,8 @@ async def _mark_failed(tx: Connection, failed: Sequence[FailedRepository], tally
         {
             "repositories": [f.wanted.id for f in failed],
             "reasons": [Jsonb(reason) for reason in reasons],
+            "requests": [f.cost.requests for f in failed],
+            "read_ms": [f.cost.milliseconds for f in failed],
         },
     )
     tally.repositories_failed += len(failed)
@@ -363,11 +461,16 @@ async def conclude(tx: Connection, scope: Mapping[str, Any], tally: Tally) -> bo
         FencedError: the run is over; nothing of this transaction may stay.
     """
     cursor = await tx.execute(_SQL["count_changes"])
-    changes: dict[str, int] = dict(await cursor.fetchall())
+    changes: dict[str, int] = {}
+    for kind, count, flickered in await cursor.fetchall():
+        changes[kind] = count
+        tally.flickers += flickered
+    if tally.struck:
+        tally.reasons.append(msgspec.to_builtins(_second_look(tally.struck)))
     tally.added += changes.get("added", 0)
     tally.moved += changes.get("moved", 0)
     tally.retired += changes.get("retired", 0)
-    tally.restored += changes.get("restored", 0)
+    tally.restored += changes.get("restored", 0) + changes.get("shown", 0)
     cursor = await tx.execute(_SQL["count_into_run"], {**scope, **tally.parameters()})
     row = await cursor.fetchone()
     if row is None and scope["run"] is not None:
@@ -380,7 +483,15 @@ async def conclude(tx: Connection, scope: Mapping[str, Any], tally: Tally) -> bo
         if last is None:
             raise LookupError(f"project {scope['project']} has no feed")
         numbers = {**scope, "base": last[0] - events, "at": last[1]}
-        if changes.get("moved") or changes.get("retired"):
+        if not changes.keys().isdisjoint({"moved", "retired", "hidden"}):
             await tx.execute(_SQL["close_versions"], numbers)
         await tx.execute(_SQL["write_events"], numbers)
     return bool(row and row[0])
+
+
+def _second_look(images: int) -> Reason:
+    return Reason(
+        code="second_look",
+        message=f"{images} images are absent for the first time; the registry has answered"
+        " inconsistently before, so a second complete listing decides",
+    )

@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import dataclasses
 import datetime as dt
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -24,20 +26,23 @@ from wharfinger.domain.model import (
     Reason,
     RegistryCredential,
     RegistryRef,
+    RepositoryFilter,
     RepositoryRef,
     RunOutcome,
     TagRef,
 )
 from wharfinger.domain.ports import Source
-from wharfinger.store import registries, runs, writing
+from wharfinger.store import hints, registries, runs, writing
 from wharfinger.store.database import Connection, Database
 from wharfinger.store.runs import StagedListing, TakenRun, TakenUnit
 from wharfinger.store.writing import (
+    Cost,
     FailedRepository,
     ReadRepository,
     UnitResult,
     WantedRepository,
 )
+from wharfinger.sync.pacing import hinted
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -49,14 +54,28 @@ LISTING_PASSES = 4
 class Jobs(Protocol):
     """Enqueues the engine's next steps inside the transaction that makes them necessary."""
 
-    async def plan(self, tx: Connection, *, project_id: str, run_id: str, registry_id: str) -> None:
-        """Enqueue the listing of a run's registry."""
+    async def plan(
+        self,
+        tx: Connection,
+        *,
+        project_id: str,
+        run_id: str,
+        registry_id: str,
+        hinted: bool = False,
+    ) -> None:
+        """Enqueue the listing of a run's registry, or the beginning of a run of hints."""
         ...
 
     async def read(
-        self, tx: Connection, *, project_id: str, run_id: str, units: Sequence[int]
+        self,
+        tx: Connection,
+        *,
+        project_id: str,
+        run_id: str,
+        units: Sequence[int],
+        hinted: bool = False,
     ) -> None:
-        """Enqueue the reading of units."""
+        """Enqueue the reading of units; those of a hint come before others."""
         ...
 
     async def finish(
@@ -66,10 +85,22 @@ class Jobs(Protocol):
         ...
 
 
+class Counting(Protocol):
+    """Requests sent in one task and in those it started."""
+
+    requests: int
+
+
 class OpenSource(Protocol):
     """A source with its transport. ``take_requests`` counts since it was last asked."""
 
     source: Source
+    # Which repositories the registry's configuration asks for.
+    filter: RepositoryFilter
+
+    def counting(self) -> AbstractContextManager[Counting]:
+        """Count the requests of what is awaited inside."""
+        ...
 
     def take_requests(self) -> int:
         """Requests sent since this was last asked."""
@@ -103,9 +134,8 @@ class Engine:
         """List the registry's repositories and make units of those that must be read."""
         async with self._database.tenant(project_id) as tx:
             run = await runs.take_run(tx, run_id, registry_id)
-            if run is not None and run.listing != "open":
-                await self._resume(tx, project_id, run)
-                run = None
+            if run is not None:
+                run = await self._begin(tx, project_id, run)
         if run is None:
             return
         log.info("sync.run_started", run=run_id, registry=registry_id, attempt=run.attempt)
@@ -115,9 +145,27 @@ class Engine:
         except SourceError as error:
             await self._end_listing(project_id, run, reasons=[_reason(error)])
 
+    async def _begin(self, tx: Connection, project_id: str, run: TakenRun) -> TakenRun | None:
+        """Enqueue what needs no listing; returns the run if there is still something to list."""
+        if run.kind == "hint" and run.listing == "open":
+            await hints.begin_run(tx, run.id)
+        elif run.listing == "open":
+            if run.attempt == 1:
+                await self._read_hinted(tx, project_id, run)
+            return run
+        await self._resume(tx, project_id, run)
+        return None
+
+    async def _read_hinted(self, tx: Connection, project_id: str, run: TakenRun) -> None:
+        """Have read what hints named while the run was waiting to begin."""
+        _, units = await runs.open_work(tx, run.id)
+        await self._jobs.read(tx, project_id=project_id, run_id=run.id, units=units, hinted=True)
+
     async def _resume(self, tx: Connection, project_id: str, run: TakenRun) -> None:
         ready, units = await runs.open_work(tx, run.id)
-        await self._jobs.read(tx, project_id=project_id, run_id=run.id, units=units)
+        await self._jobs.read(
+            tx, project_id=project_id, run_id=run.id, units=units, hinted=run.kind == "hint"
+        )
         if ready:
             await self._jobs.finish(
                 tx, project_id=project_id, run_id=run.id, registry_id=run.registry_id
@@ -135,7 +183,9 @@ class Engine:
                 async with self._database.tenant(project_id) as tx:
                     run = await runs.restart_listing(tx, run)
             else:
-                await self._end_listing(project_id, run, requests=opened.take_requests())
+                await self._end_listing(
+                    project_id, run, wanted=opened.filter, requests=opened.take_requests()
+                )
                 return
 
     async def _begin_listing(self, project_id: str, run: TakenRun) -> TakenRun:
@@ -152,7 +202,11 @@ class Engine:
         async for page in opened.source.repositories(run.cursor):
             async with self._database.tenant(project_id) as tx:
                 units = await runs.store_page(
-                    tx, project_id, run, page, requests=opened.take_requests()
+                    tx,
+                    project_id,
+                    run,
+                    _wanted(page, opened.filter),
+                    requests=opened.take_requests(),
                 )
                 await self._jobs.read(tx, project_id=project_id, run_id=run.id, units=units)
 
@@ -162,9 +216,12 @@ class Engine:
         run: TakenRun,
         *,
         reasons: Sequence[Reason] = (),
+        wanted: RepositoryFilter | None = None,
         requests: int = 0,
     ) -> None:
         async with self._database.tenant(project_id) as tx:
+            if wanted and not reasons:
+                await runs.hide_uncovered(tx, project_id, run, wanted.covers)
             if await runs.end_listing(tx, run, reasons=reasons, requests=requests):
                 await self._jobs.finish(
                     tx, project_id=project_id, run_id=run.id, registry_id=run.registry_id
@@ -182,8 +239,9 @@ class Engine:
             staged = await runs.take_over_listings(tx, unit) if unit.attempt > 1 else {}
         try:
             async with self._sources.use(project_id, unit.registry_id) as opened:
-                reader = _Reader(self._database, project_id, unit, opened.source, staged)
-                results = await _together([reader.read(wanted) for wanted in unit.repositories])
+                reader = _Reader(self._database, project_id, unit, opened, staged)
+                with hinted() if unit.hinted else contextlib.nullcontext():
+                    results = await _together([reader.read(w) for w in unit.repositories])
                 requests = opened.take_requests()
         except SourceError as error:
             results, requests = [_failed(w, error) for w in unit.repositories], 0
@@ -202,8 +260,12 @@ class Engine:
 
     async def _publish(self, project_id: str, unit: TakenUnit, result: UnitResult) -> None:
         async with self._database.tenant(project_id) as tx:
-            run_id, ready = await writing.publish_unit(tx, project_id, result)
-            if ready:
+            published = await writing.publish_unit(tx, project_id, result)
+            run_id = published.run_id
+            await self._jobs.read(
+                tx, project_id=project_id, run_id=run_id, units=published.released, hinted=True
+            )
+            if published.ready:
                 await self._jobs.finish(
                     tx, project_id=project_id, run_id=run_id, registry_id=unit.registry_id
                 )
@@ -216,7 +278,11 @@ class Engine:
             outcome, successor = await runs.finish_run(tx, project_id, run_id, registry_id)
             if successor is not None:
                 await self._jobs.plan(
-                    tx, project_id=project_id, run_id=successor, registry_id=registry_id
+                    tx,
+                    project_id=project_id,
+                    run_id=successor.id,
+                    registry_id=registry_id,
+                    hinted=successor.hinted,
                 )
         if outcome is not None:
             async with self._database.tenant(project_id) as tx:
@@ -257,17 +323,25 @@ class _Reader:
         database: Database,
         project_id: str,
         unit: TakenUnit,
-        source: Source,
+        opened: OpenSource,
         staged: dict[int, StagedListing],
     ) -> None:
         self._database = database
         self._project_id = project_id
         self._unit = unit
-        self._source = source
+        self._opened = opened
+        self._source = opened.source
         self._staged = staged
 
     async def read(self, wanted: WantedRepository) -> ReadRepository | FailedRepository:
         """Read one repository; a failure is a value, so that it costs the others nothing."""
+        began = time.monotonic()
+        with self._opened.counting() as count:
+            result = await self._read(wanted)
+        took = Cost(requests=count.requests, milliseconds=round((time.monotonic() - began) * 1000))
+        return dataclasses.replace(result, cost=took)
+
+    async def _read(self, wanted: WantedRepository) -> ReadRepository | FailedRepository:
         try:
             return await self._read_until_it_holds_still(wanted)
         except MissingError as error:
@@ -400,6 +474,14 @@ async def _together(work: Sequence[Awaitable[T]]) -> list[T]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _wanted(page: Page[RepositoryRef], wanted: RepositoryFilter) -> Page[RepositoryRef]:
+    """Leave out what the registry's configuration does not ask for; the cursor stays."""
+    if not wanted:
+        return page
+    items = tuple(r for r in page.items if wanted.covers(r.namespace, r.name))
+    return msgspec.structs.replace(page, items=items)
 
 
 def _resumes(staged: StagedListing) -> bool:

@@ -19,7 +19,7 @@ from wharfinger.domain.history import (
     RunRecord,
 )
 from wharfinger.domain.inventory import ImageFilter, RegistryScope
-from wharfinger.domain.model import HeldImage
+from wharfinger.domain.model import HeldImage, VerdictState
 from wharfinger.http.api.call import ApiCall, TheApiCall, answer_api_failure, api_call, cursor
 from wharfinger.http.api.wire import (
     AcceptBody,
@@ -28,13 +28,17 @@ from wharfinger.http.api.wire import (
     ListAnswer,
     PastAnswer,
     RegistryItem,
+    RepositoryItem,
     listed_item,
     past_item,
     registry_item,
+    repository_item,
 )
+from wharfinger.http.failures import AnyRequest
 from wharfinger.http.hss.call import read_body
 from wharfinger.http.parameters import MAX_INT64
 from wharfinger.http.services import Services, TheServices
+from wharfinger.service.hints import Receipt
 
 
 class _At(msgspec.Struct, frozen=True):
@@ -194,6 +198,29 @@ async def list_registry_verdicts(
     )
 
 
+@get("/registries/{registry_id:str}/repositories")
+async def list_repository_verdicts(
+    call: TheApiCall, services: TheServices, registry_id: FromPath[str]
+) -> ListAnswer[RepositoryItem]:
+    """Every repository of a registry: its verdict, why, what to do, and what reading it cost."""
+    limit = call.limit()
+    verdict = call.query.choice("verdict", [v.value for v in VerdictState])
+    worth = await services.history.registries(call.caller)
+    found = await services.registries.repositories(
+        call.caller,
+        registry_id,
+        verdict=None if verdict is None else VerdictState(verdict),
+        after=call.after(int) or 0,
+        limit=limit,
+    )
+    return ListAnswer(
+        items=[repository_item(repository) for repository in found],
+        next=cursor(found[-1].id) if len(found) == limit else None,
+        as_of=worth.as_of,
+        verdict=worth.verdict,
+    )
+
+
 @get("/registries/{registry_id:str}/held")
 async def list_held(
     call: TheApiCall, services: TheServices, registry_id: FromPath[str]
@@ -224,6 +251,23 @@ async def accept_held(
     return Accepted(retired=retired)
 
 
+@post("/registries/{registry_id:str}/notifications", status_code=200)
+async def receive_notification(
+    request: AnyRequest,
+    services: TheServices,
+    project_id: FromPath[str],
+    registry_id: FromPath[str],
+) -> Receipt:
+    """Take a registry's own word that something happened; its listing decides what."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return await services.hints.receive(
+        token.strip() if scheme.lower() == "bearer" else None,
+        project_id,
+        registry_id,
+        await request.body(),
+    )
+
+
 def make_api() -> Router:
     """The routes with what they have in common."""
     return Router(
@@ -236,8 +280,10 @@ def make_api() -> Router:
             show_run,
             list_differences,
             list_registry_verdicts,
+            list_repository_verdicts,
             list_held,
             accept_held,
+            receive_notification,
         ],
         dependencies={"call": Provide(api_call)},
         exception_handlers={

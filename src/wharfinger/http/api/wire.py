@@ -10,6 +10,7 @@ import msgspec
 from wharfinger.domain.advice import advised
 from wharfinger.domain.history import Advised, PastImage, RegistryVerdict
 from wharfinger.domain.inventory import ListedImage
+from wharfinger.store.registries import RepositoryStatus
 
 T = TypeVar("T")
 
@@ -40,6 +41,22 @@ class RegistryItem(msgspec.Struct, frozen=True, kw_only=True):
     repositories: int | None
     images: int | None
     held: int | None
+
+
+class RepositoryItem(msgspec.Struct, frozen=True, kw_only=True):
+    """A repository with its verdict; ``requests`` and ``seconds`` are its last reading's cost."""
+
+    id: int
+    namespace: str
+    name: str
+    verdict: str
+    reason: Advised | None
+    confirmed_at: dt.datetime | None
+    read_at: dt.datetime | None
+    images: int
+    held: int
+    requests: int | None
+    seconds: float | None
 
 
 class ImageItem(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,6 +107,13 @@ def registry_item(registry: RegistryVerdict) -> RegistryItem:
             "reasons": [advised(reason) for reason in registry.reasons],
         }
     )
+
+
+def repository_item(repository: RepositoryStatus) -> RepositoryItem:
+    """Word a repository's verdict."""
+    facts = msgspec.structs.asdict(repository)
+    reason = None if repository.reason is None else advised(repository.reason)
+    return RepositoryItem(**{**facts, "verdict": repository.verdict.value, "reason": reason})
 
 
 def past_item(image: PastImage) -> ImageItem:

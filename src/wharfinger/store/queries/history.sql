@@ -50,23 +50,23 @@ SELECT g.id::text, g.name, g.kind, last.outcome, last.reasons, good.started_at A
     last.requests, extract(epoch FROM last.finished_at - last.started_at)::float8,
     %(at)s - good.started_at > g.stale_after AS is_stale,
     EXISTS (
-        SELECT FROM run r WHERE r.registry_id = g.id AND r.outcome <> 'failed'
+        SELECT FROM run r WHERE r.registry_id = g.id AND r.kind = 'sync' AND r.outcome <> 'failed'
           AND r.finished_at <= %(at)s AND r.finished_seq <= %(seq)s
     ) AS was_ever_listed
 FROM registry g
 LEFT JOIN LATERAL (
-    SELECT r.* FROM run r WHERE r.registry_id = g.id
+    SELECT r.* FROM run r WHERE r.registry_id = g.id AND r.kind = 'sync'
       AND r.finished_at <= %(at)s AND r.finished_seq <= %(seq)s
     ORDER BY r.finished_at DESC LIMIT 1
 ) last ON true
 LEFT JOIN LATERAL (
-    SELECT r.started_at FROM run r WHERE r.registry_id = g.id
+    SELECT r.started_at FROM run r WHERE r.registry_id = g.id AND r.kind = 'sync'
       AND r.finished_at <= %(at)s AND r.finished_seq <= %(seq)s
       AND r.outcome IN ('complete', 'held')
     ORDER BY r.finished_at DESC LIMIT 1
 ) good ON true
 LEFT JOIN LATERAL (
-    SELECT r.started_at FROM run r WHERE r.registry_id = g.id
+    SELECT r.started_at FROM run r WHERE r.registry_id = g.id AND r.kind = 'sync'
       AND r.finished_at <= %(at)s AND r.finished_seq <= %(seq)s
       AND r.outcome IN ('complete', 'held') AND r.repositories_skipped = 0
     ORDER BY r.finished_at DESC LIMIT 1
@@ -86,7 +86,8 @@ SELECT g.id::text, g.name, g.kind,
     g.live_images, g.held_images
 FROM registry g
 LEFT JOIN LATERAL (
-    SELECT r.* FROM run r WHERE r.registry_id = g.id AND r.state = 'finished'
+    SELECT r.* FROM run r
+    WHERE r.registry_id = g.id AND r.kind = 'sync' AND r.state = 'finished'
     ORDER BY r.queued_at DESC LIMIT 1
 ) last ON true
 WHERE g.removed_at IS NULL AND g.enterprise_project_id = ANY(%(enterprise_projects)s)
@@ -121,8 +122,8 @@ WHERE v.project_id = %(project)s AND v.image_id = %(image)s
 ORDER BY v.from_seq
 
 -- name: runs
-SELECT r.id::text, r.registry_id::text, g.name AS registry, r.state, r.outcome,
-    r.is_full AS full, r.repositories_total, r.repositories_done, r.repositories_failed, r.images,
+SELECT r.id::text, r.registry_id::text, g.name AS registry, r.kind, r.state,
+    r.outcome, r.is_full AS full, r.repositories_total, r.repositories_done, r.repositories_failed, r.images,
     r.requests, r.added, r.moved, r.retired, r.restored, r.held, r.queued_at, r.started_at,
     r.finished_at, extract(epoch FROM r.finished_at - r.started_at)::float8 AS seconds,
     r.finished_seq, r.reasons
@@ -142,8 +143,8 @@ WITH touched AS (
     GROUP BY e.image_id
 ), net AS (
     SELECT t.image_id,
-        CASE WHEN a.kind NOT IN ('added', 'restored') THEN a.digest_before END AS digest_before,
-        CASE WHEN z.kind <> 'retired' THEN z.digest_after END AS digest_after
+        CASE WHEN a.kind NOT IN ('added', 'restored', 'shown') THEN a.digest_before END AS digest_before,
+        CASE WHEN z.kind NOT IN ('retired', 'hidden') THEN z.digest_after END AS digest_after
     FROM touched t
     JOIN event a ON a.project_id = %(project)s AND a.seq = t.first_seq
     JOIN event z ON z.project_id = %(project)s AND z.seq = t.last_seq
@@ -162,7 +163,7 @@ SELECT prune_history(%(before)s, %(most)s)
 DELETE FROM run r
 WHERE r.state = 'finished' AND r.finished_at < %(before)s
   AND EXISTS (
-    SELECT FROM run n WHERE n.registry_id = r.registry_id
+    SELECT FROM run n WHERE n.registry_id = r.registry_id AND n.kind = 'sync'
       AND n.state = 'finished' AND n.finished_at < %(before)s AND n.finished_at > r.finished_at
       AND n.outcome IN ('complete', 'held'))
   AND NOT EXISTS (SELECT FROM unit u WHERE u.run_id = r.id)
@@ -173,7 +174,7 @@ RETURNING r.id
 DELETE FROM task_run t USING run r
 WHERE r.id = t.run_id AND r.state = 'finished' AND r.finished_at < %(before)s
   AND EXISTS (
-    SELECT FROM run n WHERE n.registry_id = r.registry_id
+    SELECT FROM run n WHERE n.registry_id = r.registry_id AND n.kind = 'sync'
       AND n.state = 'finished' AND n.finished_at < %(before)s AND n.finished_at > r.finished_at
       AND n.outcome IN ('complete', 'held'))
 

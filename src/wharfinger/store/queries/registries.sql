@@ -2,30 +2,39 @@
 
 -- name: insert
 INSERT INTO registry (id, project_id, name, kind, address, region, enterprise_project_id, options,
-    ca_pem, allow_private_networks, credential_kind, credential_identity, credential_sealed)
+    include, exclude, stale_after, ca_pem, allow_private_networks, credential_kind,
+    credential_identity, credential_sealed)
 VALUES (%(id)s, %(project)s, %(name)s, %(kind)s, %(address)s, %(region)s,
-    %(enterprise_project_id)s, %(options)s, %(ca_pem)s, %(allow_private_networks)s,
+    %(enterprise_project_id)s, %(options)s, %(include)s, %(exclude)s, %(stale_after)s, %(ca_pem)s, %(allow_private_networks)s,
     %(credential_kind)s, %(credential_identity)s, %(sealed)s)
 
 -- name: open
-SELECT id, project_id, name, kind, address, region, enterprise_project_id, options,
-    config_generation AS generation, ca_pem, allow_private_networks, credential_kind,
+SELECT id, project_id, name, kind, address, region, enterprise_project_id, options, include,
+    exclude, config_generation AS generation, ca_pem, allow_private_networks, credential_kind,
     credential_identity, credential_sealed
 FROM registry WHERE id = %(registry)s AND removed_at IS NULL
 
 -- name: list
 SELECT g.id, g.name, g.kind, g.address, g.region, g.enterprise_project_id, g.options,
-    g.credential_kind, g.credential_identity,
+    g.include, g.exclude, extract(epoch FROM g.stale_after)::bigint AS stale_after_s,
+    g.two_strikes, g.flickers,
+    g.credential_kind, g.credential_identity, g.hint_token IS NOT NULL AS takes_hints, g.hinted_at,
     CASE WHEN g.verdict = 'complete' AND g.confirmed_at < now() - g.stale_after THEN 'stale'
         ELSE g.verdict END AS verdict,
     g.verdict_reasons, g.confirmed_at,
     g.read_at, g.fingerprint_lies, coalesce(c.repositories, 0) AS repositories,
-    coalesce(c.images, 0) AS images, coalesce(c.held, 0) AS held
+    coalesce(c.images, 0) AS images, coalesce(c.held, 0) AS held,
+    last.requests, extract(epoch FROM last.finished_at - last.started_at)::float8 AS seconds
 FROM registry g LEFT JOIN (
     SELECT registry_id, count(*) AS repositories, sum(live_images)::bigint AS images,
         sum(held_images)::bigint AS held
     FROM repository WHERE retired_at IS NULL GROUP BY registry_id
 ) c ON c.registry_id = g.id
+LEFT JOIN LATERAL (
+    SELECT r.requests, r.started_at, r.finished_at FROM run r
+    WHERE r.registry_id = g.id AND r.kind = 'sync' AND r.state = 'finished'
+    ORDER BY r.queued_at DESC LIMIT 1
+) last ON true
 WHERE g.removed_at IS NULL ORDER BY g.name
 
 -- name: select
@@ -45,9 +54,44 @@ UPDATE run SET state = 'finished', outcome = 'failed', finished_at = now(),
     reasons = reasons || %(reasons)s::jsonb
 WHERE registry_id = %(registry)s AND state <> 'finished'
 
--- name: relocate
-UPDATE registry SET address = %(address)s, config_generation = config_generation + 1
-WHERE id = %(registry)s AND address <> %(address)s
+-- name: configuration
+SELECT name, kind, address, options, include, exclude, stale_after, two_strikes, ca_pem,
+    credential_kind, credential_identity
+FROM registry WHERE id = %(registry)s AND removed_at IS NULL FOR NO KEY UPDATE
+
+-- name: change
+-- Whatever decides what a listing contains begins a new generation, whose first complete listing
+-- holds all retirements, and whose cursors nobody else's are.
+UPDATE registry SET address = %(address)s, options = %(options)s, include = %(include)s,
+    exclude = %(exclude)s, stale_after = %(stale_after)s, two_strikes = %(two_strikes)s,
+    ca_pem = %(ca_pem)s, config_generation = config_generation + %(generations)s
+WHERE id = %(registry)s
+
+-- name: change_credential
+UPDATE registry SET credential_kind = %(kind)s, credential_identity = %(identity)s,
+    credential_sealed = %(sealed)s
+WHERE id = %(registry)s
+
+-- name: named_repositories
+SELECT id, namespace, name FROM repository WHERE registry_id = %(registry)s AND retired_at IS NULL
+ORDER BY id
+
+-- name: repositories
+-- Repositories with their verdicts, by id. What was not read since is as good as its registry.
+SELECT r.id, r.namespace, r.name,
+    CASE WHEN r.verdict = 'complete'
+          AND greatest(r.listed_at, g.confirmed_at) < now() - g.stale_after THEN 'stale'
+        ELSE r.verdict END AS verdict,
+    r.verdict_reason, CASE WHEN r.verdict = 'complete'
+        THEN greatest(r.listed_at, g.confirmed_at) ELSE r.listed_at END AS confirmed_at,
+    greatest(r.listed_at, CASE WHEN r.verdict = 'complete' THEN g.read_at END) AS read_at,
+    r.live_images AS images, r.held_images AS held, r.requests, r.read_ms / 1000.0::float8
+FROM repository r JOIN registry g ON g.id = r.registry_id
+WHERE r.registry_id = %(registry)s AND r.retired_at IS NULL AND r.id > %(after)s
+  AND (%(verdict)s::text IS NULL OR %(verdict)s = CASE WHEN r.verdict = 'complete'
+        AND greatest(r.listed_at, g.confirmed_at) < now() - g.stale_after THEN 'stale'
+    ELSE r.verdict END)
+ORDER BY r.id LIMIT %(limit)s
 
 -- name: lock_all_repositories
 SELECT id FROM repository WHERE registry_id = %(registry)s AND retired_at IS NULL

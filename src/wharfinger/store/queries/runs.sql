@@ -13,7 +13,7 @@ RETURNING id
 INSERT INTO run (project_id, registry_id, is_full)
 VALUES (%(project)s, %(registry)s, %(full)s)
 ON CONFLICT (registry_id) WHERE state = 'queued'
-DO UPDATE SET is_full = run.is_full OR excluded.is_full
+DO UPDATE SET is_full = run.is_full OR excluded.is_full, kind = 'sync'
 RETURNING id, xmax = 0 AS is_new
 
 -- name: join_task
@@ -23,7 +23,7 @@ INSERT INTO task_run (task_id, run_id, project_id) VALUES (%(task)s, %(run)s, %(
 SELECT EXISTS (SELECT FROM run WHERE registry_id = %(registry)s AND state = 'running')
 
 -- name: queued_run
-SELECT id FROM run WHERE registry_id = %(registry)s AND state = 'queued'
+SELECT id, kind FROM run WHERE registry_id = %(registry)s AND state = 'queued'
 
 -- name: take_run
 -- Starts a queued run, or takes up a running one whose worker is gone. Nothing comes back when the
@@ -35,8 +35,8 @@ UPDATE run r SET
     generation = CASE WHEN r.state = 'queued' THEN g.config_generation ELSE r.generation END,
     live_at_start = CASE WHEN r.state = 'queued' THEN live.images ELSE r.live_at_start END,
     retire_budget = CASE WHEN r.state = 'queued'
-        THEN greatest(%(budget_least)s, floor(live.images * %(budget_share)s)) ELSE r.retire_budget
-        END,
+        THEN greatest(%(budget_least)s, floor(live.images * %(budget_share)s)) - hinted.retired
+        ELSE r.retire_budget END,
     holds_everything = CASE WHEN r.state = 'queued'
         THEN g.listed_generation IS DISTINCT FROM g.config_generation
         ELSE r.holds_everything OR r.generation <> g.config_generation END,
@@ -44,12 +44,20 @@ UPDATE run r SET
 FROM registry g, (
     SELECT coalesce(sum(p.live_images), 0) AS images
     FROM repository p WHERE p.registry_id = %(registry)s AND p.retired_at IS NULL
-) live
+) live, (
+    -- Many hints in a row share one budget, or they would empty a registry bit by bit.
+    SELECT coalesce(sum(h.retired), 0) AS retired FROM run h
+    WHERE h.registry_id = %(registry)s AND h.kind = 'hint' AND h.state = 'finished'
+      AND h.finished_at > coalesce((
+          SELECT max(s.finished_at) FROM run s
+          WHERE s.registry_id = %(registry)s AND s.kind = 'sync' AND s.state = 'finished'),
+          '-infinity')
+) hinted
 WHERE r.id = %(run)s AND g.id = r.registry_id AND r.state <> 'finished'
   AND (r.state = 'running' OR NOT EXISTS (
       SELECT FROM run o WHERE o.registry_id = r.registry_id AND o.state = 'running'))
 RETURNING r.attempt, r.is_full, r.listing, r.listing_pass, r.cursor, r.generation,
-    g.config_generation, r.started_at, r.repositories_total
+    g.config_generation, r.started_at, r.repositories_total, r.kind
 
 -- name: restart_listing
 -- A new pass: the pages of the one before say nothing about absence any more. Units already made
@@ -85,13 +93,17 @@ WHERE r.registry_id = %(registry)s AND r.namespace = l.namespace AND r.name = l.
   AND (r.owner, r.shared_status) IS DISTINCT FROM (l.owner, l.shared_status)
 
 -- name: match_repositories
+WITH assigned AS MATERIALIZED (
+    -- What a unit reads already: one of an earlier pass, or one that a hint made and that goes on.
+    SELECT unnest(u.repository_ids) AS id FROM unit u
+    WHERE u.run_id = %(run)s AND u.hinted AND NOT u.done
+    UNION ALL
+    SELECT unnest(u.repository_ids) FROM unit u
+    WHERE u.run_id = %(run)s AND NOT u.hinted AND %(listing_pass)s > 1
+)
 SELECT r.id, r.namespace, r.name, r.fingerprint, r.suspect_fingerprint,
     r.verdict = 'complete' AND r.retired_at IS NULL AND r.held_images = 0 AS is_settled,
-    r.live_images,
-    EXISTS (
-        SELECT FROM unit u WHERE u.run_id = %(run)s AND r.id = ANY(u.repository_ids)
-          AND %(listing_pass)s > 1
-    ) AS is_assigned
+    r.live_images, r.id IN (SELECT id FROM assigned) AS is_assigned
 FROM repository r
 JOIN unnest(%(namespaces)s::text[], %(names)s::text[]) AS l (namespace, name)
     ON r.namespace = l.namespace AND r.name = l.name
@@ -136,7 +148,7 @@ RETURNING units_done = units_total AS ready
 UPDATE unit u SET attempt = u.attempt + 1
 FROM run r
 WHERE u.id = %(unit)s AND NOT u.done AND r.id = u.run_id AND r.state = 'running'
-RETURNING u.attempt, u.run_id, u.registry_id, u.repositories, r.generation
+RETURNING u.attempt, u.run_id, u.registry_id, u.repositories, r.generation, u.hinted
 
 -- name: note_changed_configuration
 -- What a batch reads under another address or credential says nothing about what was there before.
@@ -156,7 +168,8 @@ RETURNING id, cursor, pages
 
 -- name: fence_listing
 SELECT l.id FROM listing l JOIN unit u ON u.id = l.unit_id
-WHERE l.id = %(listing)s AND l.unit_attempt = %(attempt)s AND u.attempt = %(attempt)s AND NOT u.done
+WHERE l.id = %(listing)s AND l.unit_id = %(unit)s AND l.unit_attempt = %(attempt)s
+  AND u.attempt = %(attempt)s AND NOT u.done
 FOR UPDATE OF l
 
 -- name: empty_listing
@@ -191,12 +204,12 @@ UPDATE run SET reasons = reasons || %(reasons)s::jsonb WHERE id = %(run)s
 SELECT r.registry_id, r.listing, r.listing_pass, r.is_full, r.attempt, r.started_at,
     r.repositories_total, r.repositories_failed, r.repositories_skipped, r.units_done,
     r.units_total, r.live_at_start, r.generation, r.reasons, r.held, r.retired, r.retire_budget,
-    r.holds_everything
+    r.holds_everything, r.kind
 FROM run r WHERE r.id = %(run)s AND r.state = 'running' FOR UPDATE
 
 -- name: absent_repositories
 -- Repositories that a complete listing lacks, a batch at a time.
-SELECT r.id, r.live_images FROM repository r
+SELECT r.id, r.live_images, r.namespace, r.name FROM repository r
 WHERE r.registry_id = %(registry)s AND r.retired_at IS NULL
   AND NOT EXISTS (
     SELECT FROM (
@@ -254,7 +267,8 @@ UPDATE registry g SET
     read_at = CASE WHEN %(outcome)s IN ('complete', 'held') AND %(read_all)s THEN %(began)s
         ELSE g.read_at END,
     listed_generation = CASE WHEN %(listed)s THEN %(generation)s ELSE g.listed_generation END,
-    -- A complete reading that found every fingerprint honest again is not proof of honesty.
+    -- A quiet day is no proof of consistency, as an honest fingerprint is none of honesty.
+    flickers = g.flickers + (SELECT r.flickers FROM run r WHERE r.id = %(run)s),
     live_images = counted.live, held_images = counted.held
 FROM (
     SELECT coalesce(sum(live_images), 0) AS live, coalesce(sum(held_images), 0) AS held
@@ -275,7 +289,7 @@ DELETE FROM unit WHERE run_id = %(run)s
 DELETE FROM run_page WHERE run_id = %(run)s
 
 -- name: open_units
-SELECT id FROM unit WHERE run_id = %(run)s AND NOT done
+SELECT id FROM unit WHERE run_id = %(run)s AND NOT done AND waits_for IS NULL
 
 -- name: run_state
 SELECT state, listing, units_done = units_total FROM run WHERE id = %(run)s

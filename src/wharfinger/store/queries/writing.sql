@@ -35,7 +35,9 @@ CREATE TEMP TABLE IF NOT EXISTS change (
     artifact_type text,
     is_index boolean,
     size bigint,
-    updated_at timestamptz
+    updated_at timestamptz,
+    -- Retired less than a day ago, and back as it was.
+    flickered boolean NOT NULL DEFAULT false
 ) ON COMMIT DELETE ROWS;
 CREATE TEMP TABLE IF NOT EXISTS absent (
     image_id bigint NOT NULL,
@@ -45,12 +47,14 @@ CREATE TEMP TABLE IF NOT EXISTS absent (
 
 -- name: fence_unit
 -- FOR UPDATE rather than FOR SHARE: the same transaction marks the unit done.
-SELECT u.run_id, u.registry_id FROM unit u JOIN run r ON r.id = u.run_id
+SELECT u.run_id, u.registry_id, u.hinted, u.counted FROM unit u JOIN run r ON r.id = u.run_id
 WHERE u.id = %(unit)s AND u.attempt = %(attempt)s AND NOT u.done AND r.state = 'running'
 FOR UPDATE OF u
 
 -- name: lock_repositories
-SELECT id, live_images, held_images, empty_seen_at, verdict = 'never' AS is_new FROM repository
+SELECT id, live_images, held_images, empty_seen_at, verdict = 'never' AS is_new,
+    retired_at IS NOT NULL AS was_retired
+FROM repository
 WHERE id = ANY(%(repositories)s) ORDER BY id FOR NO KEY UPDATE
 
 -- name: copy_incoming
@@ -117,6 +121,7 @@ WITH merged AS (
     MERGE INTO image t
     USING (
         SELECT s.*, o.id AS old_id, o.digest AS old_digest, o.retired_at AS old_retired_at,
+            o.hidden AS old_hidden,
             CASE
                 WHEN s.updated_at IS NOT NULL THEN s.updated_at
                 WHEN o.digest = s.digest THEN o.updated_at
@@ -131,14 +136,15 @@ WITH merged AS (
     ) s
     ON t.id = s.old_id AND t.repository_id = ANY(%(repositories)s)
     WHEN MATCHED AND (
-        t.retired_at IS NOT NULL OR t.held_at IS NOT NULL
+        t.retired_at IS NOT NULL OR t.held_at IS NOT NULL OR t.missing_since IS NOT NULL
         OR (t.digest, t.image_id, t.size, t.updated_at, t.media_type, t.artifact_type)
             IS DISTINCT FROM
             (s.digest, s.image_id, s.size, s.new_updated_at, s.media_type, s.artifact_type)
     ) THEN UPDATE SET
         digest = s.digest, image_id = s.image_id, size = s.size, media_type = s.media_type,
         artifact_type = s.artifact_type, is_index = s.is_index, created_at = s.created_at,
-        updated_at = s.new_updated_at, held_at = NULL, retired_at = NULL
+        updated_at = s.new_updated_at, held_at = NULL, retired_at = NULL, hidden = false,
+        missing_since = NULL
     WHEN NOT MATCHED THEN INSERT (project_id, registry_id, repository_id, tag, digest, image_id,
         media_type, artifact_type, is_index, size, created_at, updated_at)
     VALUES (%(project)s, %(registry)s, s.repository_id, s.tag, s.digest, s.image_id,
@@ -146,18 +152,21 @@ WITH merged AS (
     RETURNING
         CASE
             WHEN s.old_id IS NULL THEN 'added'
+            WHEN s.old_hidden THEN 'shown'
             WHEN s.old_retired_at IS NOT NULL THEN 'restored'
             WHEN s.old_digest <> s.digest THEN 'moved'
             ELSE 'touched'
         END AS kind,
         t.id AS image_id, t.repository_id, t.tag, s.old_digest AS digest_before,
         t.digest AS digest_after, t.image_id AS config_digest, t.artifact_type, t.is_index, t.size,
-        t.updated_at
+        t.updated_at,
+        coalesce(NOT s.old_hidden AND s.old_digest = t.digest
+            AND s.old_retired_at > now() - interval '1 day', false) AS flickered
 )
 INSERT INTO change (kind, image_id, repository_id, tag, digest_before, digest_after,
-    config_digest, artifact_type, is_index, size, updated_at)
+    config_digest, artifact_type, is_index, size, updated_at, flickered)
 SELECT kind, image_id, repository_id, tag, digest_before, digest_after, config_digest,
-    artifact_type, is_index, size, updated_at
+    artifact_type, is_index, size, updated_at, flickered
 FROM merged
 
 -- name: find_absent
@@ -175,6 +184,39 @@ WHERE i.repository_id = ANY(%(repositories)s) AND i.retired_at IS NULL
 -- What was held once stays held, also where a later run's budget would have room for it.
 DELETE FROM absent WHERE held AND repository_id <> ALL(%(decided)s::bigint[])
 
+-- name: has_two_strikes
+SELECT two_strikes = 'on' OR two_strikes = 'auto' AND flickers >= %(flickers)s
+FROM registry WHERE id = %(registry)s
+
+-- name: strike
+-- What is absent for the first time stays; its repository is read again, whatever it says of
+-- itself, so that a second listing can decide.
+WITH struck AS (
+    UPDATE image i SET missing_since = now()
+    FROM absent a
+    WHERE i.id = a.image_id AND i.repository_id = ANY(%(repositories)s) AND i.missing_since IS NULL
+    RETURNING i.id, i.repository_id
+), doubted AS (
+    UPDATE repository r SET fingerprint = NULL
+    WHERE r.id IN (SELECT repository_id FROM struck) AND r.fingerprint IS NOT NULL
+)
+DELETE FROM absent a USING struck WHERE a.image_id = struck.id
+
+-- name: hide
+WITH gone AS (
+    UPDATE image i SET retired_at = now(), held_at = NULL, missing_since = NULL, hidden = true
+    FROM absent a
+    WHERE i.id = a.image_id AND i.repository_id = ANY(%(repositories)s)
+    RETURNING i.id, i.repository_id, i.tag, i.digest
+)
+INSERT INTO change (kind, image_id, repository_id, tag, digest_before)
+SELECT 'hidden', id, repository_id, tag, digest FROM gone
+
+-- name: forget_hidden
+-- Hidden once, shown again, and gone meanwhile: it was not listed and is not, so nothing is told.
+UPDATE image SET hidden = false
+WHERE repository_id = ANY(%(repositories)s) AND hidden AND retired_at IS NOT NULL
+
 -- name: count_absent
 SELECT repository_id, count(*) FROM absent GROUP BY repository_id
 
@@ -183,7 +225,7 @@ SELECT retired, retire_budget, holds_everything FROM run WHERE id = %(run)s FOR 
 
 -- name: retire
 WITH gone AS (
-    UPDATE image i SET retired_at = now(), held_at = NULL
+    UPDATE image i SET retired_at = now(), held_at = NULL, missing_since = NULL
     FROM absent a
     WHERE i.id = a.image_id AND i.repository_id = a.repository_id
       AND i.repository_id = ANY(%(repositories)s)
@@ -208,14 +250,15 @@ ON CONFLICT DO NOTHING
 -- name: settle_repositories
 -- Written only where something differs, so that an unchanged registry costs no row.
 WITH listed AS (
-    SELECT * FROM unnest(%(repositories)s::bigint[], %(fingerprints)s::text[])
-        AS l (id, fingerprint)
+    SELECT * FROM unnest(%(repositories)s::bigint[], %(fingerprints)s::text[],
+        %(requests)s::integer[], %(read_ms)s::integer[]) AS l (id, fingerprint, requests, read_ms)
 ), counted AS MATERIALIZED (
     -- Counted once: the planner, which does not know how many rows a fresh temporary table has,
     -- would otherwise count them again for each repository.
     SELECT i.repository_id,
         count(*) FILTER (WHERE i.artifact_type = '') AS live,
         count(*) FILTER (WHERE i.held_at IS NOT NULL) AS held,
+        count(*) FILTER (WHERE i.missing_since IS NOT NULL) AS struck,
         (array_agg(i.id ORDER BY i.updated_at DESC, i.id DESC)
             FILTER (WHERE i.artifact_type = ''))[1] AS latest
     FROM image i
@@ -225,7 +268,7 @@ WITH listed AS (
     UNION ALL
     -- What a new repository has, this batch has brought.
     SELECT c.repository_id,
-        count(*) FILTER (WHERE c.artifact_type = ''), 0,
+        count(*) FILTER (WHERE c.artifact_type = ''), 0, 0,
         (array_agg(c.image_id ORDER BY c.updated_at DESC, c.image_id DESC)
             FILTER (WHERE c.artifact_type = ''))[1]
     FROM change c WHERE c.repository_id = ANY(%(new)s)
@@ -235,8 +278,9 @@ UPDATE repository r SET
     live_images = coalesce(c.live, 0),
     held_images = coalesce(c.held, 0),
     latest_image_id = c.latest,
-    -- A repository with held rows is read again, so that a second listing can decide.
-    fingerprint = CASE WHEN coalesce(c.held, 0) = 0 THEN l.fingerprint END,
+    -- A repository with rows in doubt is read again, so that a second listing can decide.
+    fingerprint = CASE WHEN coalesce(c.held + c.struck, 0) = 0 THEN l.fingerprint END,
+    requests = l.requests, read_ms = l.read_ms,
     verdict = 'complete', verdict_reason = NULL, listed_at = %(began)s, retired_at = NULL,
     empty_seen_at = CASE WHEN r.id = ANY(%(came_up_empty)s) THEN coalesce(r.empty_seen_at, now())
         END,
@@ -251,7 +295,7 @@ WHERE r.id = l.id AND (
     OR (r.live_images, r.held_images, r.latest_image_id) IS DISTINCT FROM
         (coalesce(c.live, 0), coalesce(c.held, 0), c.latest)
     OR r.fingerprint IS DISTINCT FROM
-        CASE WHEN coalesce(c.held, 0) = 0 THEN l.fingerprint END
+        CASE WHEN coalesce(c.held + c.struck, 0) = 0 THEN l.fingerprint END
     OR (r.empty_seen_at IS NULL) = (r.id = ANY(%(came_up_empty)s))
     OR r.id IN (SELECT repository_id FROM change)
 )
@@ -259,12 +303,13 @@ WHERE r.id = l.id AND (
 -- name: mark_failed
 UPDATE repository r SET
     verdict = CASE WHEN r.verdict = 'never' THEN 'never' ELSE 'partial' END,
-    verdict_reason = f.reason
-FROM unnest(%(repositories)s::bigint[], %(reasons)s::jsonb[]) AS f (id, reason)
+    verdict_reason = f.reason, requests = f.requests, read_ms = f.read_ms
+FROM unnest(%(repositories)s::bigint[], %(reasons)s::jsonb[], %(requests)s::integer[],
+    %(read_ms)s::integer[]) AS f (id, reason, requests, read_ms)
 WHERE r.id = f.id
 
 -- name: count_changes
-SELECT kind, count(*) FROM change GROUP BY kind
+SELECT kind, count(*), count(*) FILTER (WHERE flickered) FROM change GROUP BY kind
 
 -- name: finish_unit
 UPDATE unit SET done = true WHERE id = %(unit)s
@@ -281,6 +326,7 @@ UPDATE run SET
     retired = retired + %(retired)s,
     restored = restored + %(restored)s,
     held = held + %(held)s,
+    flickers = flickers + %(flickers)s,
     reasons = CASE WHEN jsonb_array_length(reasons) < 1000 THEN reasons || %(reasons)s::jsonb
         ELSE reasons END
 WHERE id = %(run)s AND state = 'running'
@@ -298,8 +344,9 @@ FROM (
         %(base)s + row_number() OVER (ORDER BY c.repository_id, c.image_id) AS seq
     FROM change c WHERE c.kind <> 'touched'
 ) n
-WHERE n.kind IN ('moved', 'retired') AND v.project_id = %(project)s
-  AND v.image_id = ANY(ARRAY(SELECT image_id FROM change WHERE kind IN ('moved', 'retired')))
+WHERE n.kind IN ('moved', 'retired', 'hidden') AND v.project_id = %(project)s
+  AND v.image_id = ANY(ARRAY(
+      SELECT image_id FROM change WHERE kind IN ('moved', 'retired', 'hidden')))
   AND v.image_id = n.image_id AND v.to_seq IS NULL
 
 -- name: write_events
@@ -317,4 +364,4 @@ INSERT INTO image_version (image_id, project_id, from_seq, digest, config_digest
     is_index, size, updated_at, run_id)
 SELECT image_id, %(project)s, seq, digest_after, config_digest, artifact_type, is_index, size,
     updated_at, %(run)s
-FROM numbered WHERE kind <> 'retired'
+FROM numbered WHERE kind NOT IN ('retired', 'hidden')
