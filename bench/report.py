@@ -264,9 +264,9 @@ def _written(rows: dict[str, dict[str, int]]) -> str:
     return ", ".join(told) or "none"
 
 
-def table(found: Sequence[Line]) -> str:
+def table(found: Sequence[Line], *, value: str = "median (least to most)") -> str:
     """The table as text for a terminal and for Markdown alike."""
-    head = ("case", "what", "median (least to most)", "target", "met")
+    head = ("case", "what", value, "target", "met")
     rows = [head, *((x.case, x.what, x.value, x.target, x.verdict) for x in found)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     told = ["| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in rows]

@@ -14,6 +14,8 @@ from wharfinger.domain.errors import SetupError
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+_LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
@@ -32,6 +34,8 @@ class Setting:
             return ""
         if isinstance(self.value, tuple):
             return ",".join(str(v) for v in self.value)
+        if isinstance(self.value, bool):
+            return str(self.value).lower()
         return re.sub(r"(?<=:)[^:@/]+(?=@)|(?<=password=)\S+", "***", str(self.value))
 
 
@@ -46,6 +50,8 @@ class Settings:
     secret_key_file: Path
     allow_networks: tuple[Network, ...]
     listen: str
+    trusted_proxies: tuple[Network, ...]
+    ecdsa_signatures: bool
     workers: int
     host_concurrency: int
     retry_deadline_s: int
@@ -80,6 +86,12 @@ def _choice(*allowed: str) -> Callable[[str], str]:
         return text
 
     return read
+
+
+def _yes_or_no(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError("must be true or false")
+    return text == "true"
 
 
 def _networks(text: str) -> tuple[Network, ...]:
@@ -153,6 +165,20 @@ def _rules(environment: Mapping[str, str]) -> tuple[_Rule, ...]:
             _listen,
             lambda _: "127.0.0.1:8080",
             "where serve listens",
+        ),
+        _Rule(
+            "trusted_proxies",
+            "WHARFINGER_TRUSTED_PROXIES",
+            _networks,
+            lambda _: _LOOPBACK,
+            "networks of proxies that are believed who a request came from",
+        ),
+        _Rule(
+            "ecdsa_signatures",
+            "WHARFINGER_ECDSA_SIGNATURES",
+            _yes_or_no,
+            lambda _: False,
+            "whether SDK-ECDSA-P256-SHA256 signatures are checked rather than refused",
         ),
         _Rule(
             "workers",

@@ -17,6 +17,8 @@ from wharfinger.domain.errors import StoreUnavailableError
 from wharfinger.domain.model import RegistryCredential, RegistryRef, RepositoryFilter
 from wharfinger.domain.ports import Source
 from wharfinger.identity.authentication import Authenticator
+from wharfinger.identity.locks import Locks
+from wharfinger.identity.login import Login
 from wharfinger.service.held import HeldImages
 from wharfinger.service.hints import Hints
 from wharfinger.service.history import History
@@ -32,6 +34,7 @@ from wharfinger.store.database import Database, DatabaseAddress, connection_opti
 from wharfinger.store.embedded import hold
 from wharfinger.store.migrate import migrate
 from wharfinger.store.pacing import SharedBudgets
+from wharfinger.store.principals import Principals
 from wharfinger.store.reading import Reading
 from wharfinger.store.sealing import Sealer
 from wharfinger.sync.engine import Engine
@@ -105,6 +108,7 @@ class House:
     hints: Hints
     history: History
     callers: Callers
+    principals: Principals
 
     def http_app(self) -> Any:
         """The ASGI application over these services."""
@@ -112,8 +116,13 @@ class House:
         from wharfinger.http.app import create_app  # noqa: PLC0415 - see above
         from wharfinger.http.services import Services  # noqa: PLC0415
 
+        locks = Locks()
         services = Services(
-            authenticator=Authenticator(self.callers),
+            authenticator=Authenticator(
+                self.callers, locks=locks, ecdsa=self.settings.ecdsa_signatures
+            ),
+            login=Login(self.principals, self.callers, locks=locks),
+            callers=self.callers,
             inventory=self.inventory,
             synchroniser=self.synchroniser,
             history=self.history,
@@ -121,6 +130,7 @@ class House:
             hints=self.hints,
             registries=self.registries,
             is_ready=self.database.answers,
+            proxies=self.settings.trusted_proxies,
         )
         return create_app(services)
 
@@ -216,6 +226,7 @@ async def open_house(
                 hints=Hints(database, queue),
                 history=History(database, days=settings.history_days),
                 callers=Callers(database, keys),
+                principals=Principals(database),
             )
     finally:
         await database.close()

@@ -116,7 +116,7 @@ def test_every_reason_that_is_no_error_is_documented():
 
 
 def test_every_route_is_documented():
-    page = text_of("hss.md") + text_of("api.md")
+    page = text_of("hss.md") + text_of("api.md") + text_of("identity.md")
     asgi = create_app(None)
     routes = {route.path for route in asgi._app.routes}
 
@@ -175,7 +175,17 @@ def test_every_make_target_says_what_it_is_for():
         ["make", "-C", ROOT, "--no-print-directory"], capture_output=True, text=True, check=True
     ).stdout
 
-    for target in ("run", "setup", "test", "check", "lock", "bench", "clean"):
+    for target in (
+        "run",
+        "setup",
+        "test",
+        "hard-cases",
+        "mutants",
+        "check",
+        "lock",
+        "bench",
+        "clean",
+    ):
         assert re.search(rf"^  make {target} +\S", shown, re.MULTILINE), target
 
 

@@ -95,8 +95,10 @@ class TakenUnit:
     run_id: str
     registry_id: str
     generation: int
-    repositories: tuple[WantedRepository, ...]
     hinted: bool
+    # The registry's listing names the repositories.
+    listed: bool
+    repositories: tuple[WantedRepository, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -425,8 +427,9 @@ async def take_unit(tx: Connection, unit_id: int) -> TakenUnit | None:
         run_id=str(row[1]),
         registry_id=str(row[2]),
         generation=row[4],
-        repositories=msgspec.convert(row[3], tuple[WantedRepository, ...]),
         hinted=row[5],
+        listed=row[6],
+        repositories=msgspec.convert(row[3], tuple[WantedRepository, ...]),
     )
 
 
@@ -513,6 +516,12 @@ async def take_over_listings(tx: Connection, unit: TakenUnit) -> dict[int, Stage
         row[1]: StagedListing(id=row[0], cursor=_cursor(row[2]), pages=row[3])
         for row in await cursor.fetchall()
     }
+
+
+async def has_read_images(tx: Connection, run_id: str) -> bool:
+    """Whether a unit of this run has read any tag."""
+    cursor = await tx.execute(_SQL["has_read_images"], {"run": run_id})
+    return bool(await _value(cursor))
 
 
 async def count_staged(tx: Connection, listing: StagedListing) -> int:

@@ -19,6 +19,7 @@ from wharfinger.domain.errors import (
     ListMovedError,
     MalformedAnswerError,
     MissingError,
+    NameUnknownError,
     SourceError,
 )
 from wharfinger.domain.model import (
@@ -241,8 +242,9 @@ class Engine:
             async with self._sources.use(project_id, unit.registry_id) as opened:
                 reader = _Reader(self._database, project_id, unit, opened, staged)
                 with hinted() if unit.hinted else contextlib.nullcontext():
-                    results = await _together([reader.read(w) for w in unit.repositories])
+                    found = await _together([reader.read(w) for w in unit.repositories])
                 requests = opened.take_requests()
+            results = await self._settle_unknown(project_id, unit, found)
         except SourceError as error:
             results, requests = [_failed(w, error) for w in unit.repositories], 0
         await self._publish(
@@ -257,6 +259,23 @@ class Engine:
                 requests=requests,
             ),
         )
+
+    async def _settle_unknown(
+        self, project_id: str, unit: TakenUnit, found: Sequence[_Found]
+    ) -> list[ReadRepository | FailedRepository]:
+        """Take listed repositories of unknown name for empty, if others could be read just now.
+
+        Registries say so of repositories without any tag, but some also of what the caller may not
+        see. A credential that has lost everything reads nothing else either. A name that only a
+        hint brought is unknown indeed.
+        """
+        unknown = [one for one in found if isinstance(one, _Unknown)]
+        believed = any(isinstance(one, ReadRepository) and one.rows for one in found)
+        if unknown and not believed:
+            async with self._database.tenant(project_id) as tx:
+                believed = await runs.has_read_images(tx, unit.run_id)
+        settled = [u.as_empty() if believed and unit.listed else u.as_failed() for u in unknown]
+        return [*(one for one in found if not isinstance(one, _Unknown)), *settled]
 
     async def _publish(self, project_id: str, unit: TakenUnit, result: UnitResult) -> None:
         async with self._database.tenant(project_id) as tx:
@@ -315,6 +334,24 @@ class Engine:
         await self._publish(project_id, unit, result)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Unknown:
+    """A repository that its registry lists, and whose name it does not know."""
+
+    wanted: WantedRepository
+    error: NameUnknownError
+    cost: Cost = dataclasses.field(default_factory=Cost)
+
+    def as_empty(self) -> ReadRepository:
+        return ReadRepository(wanted=self.wanted, unknown=True, cost=self.cost)
+
+    def as_failed(self) -> FailedRepository:
+        return dataclasses.replace(_failed(self.wanted, self.error), cost=self.cost)
+
+
+_Found = ReadRepository | FailedRepository | _Unknown
+
+
 class _Reader:
     """Reads the repositories of one unit."""
 
@@ -333,7 +370,7 @@ class _Reader:
         self._source = opened.source
         self._staged = staged
 
-    async def read(self, wanted: WantedRepository) -> ReadRepository | FailedRepository:
+    async def read(self, wanted: WantedRepository) -> _Found:
         """Read one repository; a failure is a value, so that it costs the others nothing."""
         began = time.monotonic()
         with self._opened.counting() as count:
@@ -341,9 +378,11 @@ class _Reader:
         took = Cost(requests=count.requests, milliseconds=round((time.monotonic() - began) * 1000))
         return dataclasses.replace(result, cost=took)
 
-    async def _read(self, wanted: WantedRepository) -> ReadRepository | FailedRepository:
+    async def _read(self, wanted: WantedRepository) -> _Found:
         try:
             return await self._read_until_it_holds_still(wanted)
+        except NameUnknownError as error:
+            return _Unknown(wanted, error)
         except MissingError as error:
             if wanted.images == 0:
                 # The listing's own row says it is empty, which is the second signal a 404 needs.
