@@ -2,8 +2,10 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+KEYSTONE_VENV := .venv-keystone
 TESTS ?= tests
 JOBS ?= 2
+SOAK_MINUTES ?= 30
 
 BIN := $(VENV)/bin
 # pip checks every file against the lock; where it finds them is the machine's own affair.
@@ -39,6 +41,9 @@ hard-cases: dev ## Play the known bad days of registries and print which test sh
 mutants: dev ## Plant bugs one by one and see the test beside each fail (MUTANTS=word: only those)
 	@$(BIN)/python tests/mutants/run.py $(MUTANTS)
 
+.PHONY: keystone
+keystone: $(KEYSTONE_VENV)/.done ## Install OpenStack Keystone in .venv-keystone, for the tests that need it
+
 .PHONY: check
 check: dev format-check lint types imports test ## All that must hold: format, lint, types, imports, tests
 
@@ -63,9 +68,17 @@ types: dev ## Check the types
 imports: dev ## Check the layers
 	@$(BIN)/lint-imports
 
+.PHONY: kill-matrix
+kill-matrix: dev ## Kill -9 worker, service and database at every kill point (five minutes)
+	@$(BIN)/python -m pytest -q -n 0 tests/sudden/test_kill_matrix.py
+
 .PHONY: bench
 bench: dev ## Measure syncs beside the official SDK and curl (needs nginx; up to 20 minutes)
 	@$(BIN)/python -m bench
+
+.PHONY: soak
+soak: dev ## Faults, kills and changes in twenty registries at once (SOAK_MINUTES=30)
+	@$(BIN)/python -m bench.soak --minutes $(SOAK_MINUTES)
 
 .PHONY: wheel
 wheel: dev ## Build dist/*.whl and dist/*.tar.gz
@@ -81,6 +94,7 @@ lock: dev ## Resolve requirements/*.txt again, keeping what still fits (UPGRADE=
 	@$(COMPILE) $(if $(UPGRADE),--upgrade) -c requirements/run.txt --group dev pyproject.toml \
 		-o requirements/dev.txt
 	@$(COMPILE) -c requirements/dev.txt requirements/build.in -o requirements/build.txt
+	@$(COMPILE) $(if $(UPGRADE),--upgrade) requirements/keystone.in -o requirements/keystone.txt
 
 .PHONY: clean
 clean: ## Remove what was built and cached; clean-all removes .venv too
@@ -89,7 +103,7 @@ clean: ## Remove what was built and cached; clean-all removes .venv too
 
 .PHONY: clean-all
 clean-all: clean
-	@rm -rf $(VENV)
+	@rm -rf $(VENV) $(KEYSTONE_VENV)
 
 .PHONY: help
 help: ## List the targets
@@ -125,4 +139,13 @@ $(VENV)/.run: $(VENV)/.made requirements/run.txt requirements/build.txt pyprojec
 $(VENV)/.dev: $(VENV)/.run requirements/dev.txt
 	@echo "installing what its tests need (requirements/dev.txt)"
 	@$(INSTALL) -r requirements/dev.txt
+	@touch $@
+
+# Keystone's hundred packages pin what ours may not, so they live apart; a fresh lock makes it anew.
+$(KEYSTONE_VENV)/.done: requirements/keystone.txt
+	@echo "installing Keystone (requirements/keystone.txt) in $(KEYSTONE_VENV)"
+	@rm -rf $(KEYSTONE_VENV)
+	@$(PYTHON) -m venv $(KEYSTONE_VENV)
+	@$(KEYSTONE_VENV)/bin/python -m pip install --quiet --require-hashes \
+		--disable-pip-version-check -r requirements/keystone.txt
 	@touch $@

@@ -8,6 +8,7 @@ import threading
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 
 import psycopg
@@ -19,6 +20,8 @@ from wharfinger.domain.model import RunOutcome, RunProgress, RunState, TaskProgr
 from wharfinger.http.app import create_app
 from wharfinger.http.services import Services, Synchroniser
 from wharfinger.identity.authentication import Authenticator
+from wharfinger.identity.locks import Locks
+from wharfinger.identity.login import Login
 from wharfinger.service.held import HeldImages
 from wharfinger.service.hints import Hints
 from wharfinger.service.history import History
@@ -26,6 +29,7 @@ from wharfinger.service.inventory import Inventory
 from wharfinger.service.registries import Registries
 from wharfinger.store.callers import Callers, NewCredential
 from wharfinger.store.database import Database, DatabaseAddress
+from wharfinger.store.principals import Principals
 from wharfinger.store.reading import Reading
 from wharfinger.store.sealing import Sealer
 
@@ -167,12 +171,16 @@ class House:
         await self.database.open()
         self.keys = Sealer.from_file(self._key_file)
         self.callers = Callers(self.database, self.keys)
+        self.principals = Principals(self.database)
         self.reading = Reading(self.database)
+        locks = Locks()
         if self._make_synchroniser is not None:
             self.synchroniser = self._make_synchroniser(self.database)
         app = create_app(
             Services(
-                authenticator=Authenticator(self.callers),
+                authenticator=Authenticator(self.callers, locks=locks),
+                login=Login(self.principals, self.callers, locks=locks),
+                callers=self.callers,
                 inventory=Inventory(self.reading),
                 synchroniser=self.synchroniser,
                 history=History(self.database, days=400),
@@ -180,6 +188,7 @@ class House:
                 hints=Hints(self.database, jobs=_NoJobs()),
                 registries=Registries(self.database, self.keys, opener=None),
                 is_ready=self._is_ready,
+                proxies=(ip_network("127.0.0.0/8"),),
             )
         )
         config = uvicorn.Config(

@@ -78,16 +78,72 @@ async def test_no_secret_lies_open_in_the_database(callers, owner_connection):
     assert token not in str(stored)
 
 
-async def test_what_is_revoked_or_unknown_is_not_found(callers, owner_connection):
+async def test_a_key_that_is_revoked_or_unknown_is_not_found(callers):
     await callers.create_project("one", "p1")
     credential = await callers.create_credential("p1")
-    token = await callers.create_token("p1", dt.timedelta(hours=1))
-    owner_connection.execute("UPDATE credential SET revoked_at = now()")
-    owner_connection.execute("UPDATE token SET revoked_at = now()")
+    await callers.revoke_credential("p1", credential.access_key)
 
     assert await callers.find_credential(credential.access_key) is None
     assert await callers.find_credential("AKNOBODY") is None
-    assert await callers.find_token(token) is None
+    with pytest.raises(NotFoundError):
+        await callers.revoke_credential("p1", credential.access_key)
+
+
+async def test_a_token_that_was_taken_back_is_told_from_one_that_never_was(callers):
+    await callers.create_project("one", "p1")
+    token = await callers.create_token("p1", dt.timedelta(hours=1))
+
+    await callers.revoke_token(token, await callers.find_token(token))
+
+    assert (await callers.find_token(token)).revoked
+    assert await callers.find_token("never") is None
+
+
+async def test_an_old_key_goes_on_beside_the_new_one_for_a_while(callers, owner_connection):
+    await callers.create_project("one", "p1")
+    old = await callers.create_credential("p1")
+
+    new = await callers.rotate_credential("p1", old.access_key, dt.timedelta(hours=2))
+
+    found = await callers.find_credential(old.access_key)
+    left = found.expires_at - dt.datetime.now(dt.UTC)
+    assert dt.timedelta(minutes=119) < left <= dt.timedelta(hours=2)
+    assert (await callers.find_credential(new.access_key)).expires_at is None
+    listed = await callers.list_credentials("p1")
+    assert [one.access_key for one in listed] == [old.access_key, new.access_key]
+
+
+async def test_a_rotation_never_makes_a_key_live_longer(callers):
+    await callers.create_project("one", "p1")
+    old = await callers.create_credential("p1", life=dt.timedelta(minutes=5))
+
+    await callers.rotate_credential("p1", old.access_key, dt.timedelta(days=1))
+
+    assert (await callers.find_credential(old.access_key)).expires_at == old.expires_at
+
+
+async def test_only_a_key_that_works_is_rotated(callers):
+    await callers.create_project("one", "p1")
+    await callers.create_project("two", "p2")
+    old = await callers.create_credential("p1")
+    await callers.rotate_credential("p1", old.access_key, dt.timedelta(0))
+
+    for project in ("p1", "p2"):
+        with pytest.raises(NotFoundError):
+            await callers.rotate_credential(project, old.access_key, dt.timedelta(hours=1))
+
+
+async def test_a_project_may_join_an_account(callers):
+    await callers.create_project("cn-north-4", "acme")
+    await callers.create_project("eu-west-101", "acme-eu", account_id="acme")
+
+    assert [p.id for p in await callers.projects_of("acme", None)] == ["acme", "acme-eu"]
+    assert (await callers.find_project("acme-eu")).account_id == "acme"
+    with pytest.raises(ConflictError, match="has a project 'cn-north-4'"):
+        await callers.create_project("cn-north-4", account_id="acme")
+    for nobody in ("acme-eu", "nowhere"):
+        with pytest.raises(NotFoundError, match="no account"):
+            await callers.create_project("third", account_id=nobody)
 
 
 async def test_a_token_lives_as_long_as_asked(callers):

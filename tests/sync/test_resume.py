@@ -24,7 +24,7 @@ class InHand:
     def __init__(self) -> None:
         self.units: list[int] = []
 
-    async def plan(self, tx, *, project_id, run_id, registry_id) -> None:
+    async def plan(self, tx, *, project_id, run_id, registry_id, hinted=False) -> None:
         pass
 
     async def read(self, tx, *, project_id, run_id, units, hinted=False) -> None:

@@ -16,6 +16,7 @@ from wharfinger.cli import (
     serve,
     show_settings,
     sync,
+    users,
 )
 from wharfinger.cli.common import GlobalOptions, complain, print_json
 from wharfinger.domain.errors import WharfingerError
@@ -37,6 +38,9 @@ app.command("settings")(show_settings.settings)
 app.add_typer(people.projects, name="project")
 app.add_typer(people.credentials, name="credential")
 app.add_typer(people.tokens, name="token")
+app.add_typer(people.secret_keys, name="secret-key")
+app.add_typer(users.users, name="user")
+app.add_typer(users.policies, name="policy")
 registries.registries.command("held")(held.list_held)
 registries.registries.command("accept")(held.accept)
 registries.registries.command("purge")(held.purge)

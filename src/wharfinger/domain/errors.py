@@ -52,6 +52,16 @@ class NotGrantedError(CallerError):
     code = "not_granted"
 
 
+class NotAllowedError(NotGrantedError):
+    """No policy of the caller allows the action, or one denies it."""
+
+    code = "not_allowed"
+
+    def __init__(self, action: str) -> None:
+        super().__init__(f"the policies of the caller do not allow {action}")
+        self.action = action
+
+
 class ConflictError(CallerError):
     """The name or id is taken."""
 
@@ -78,6 +88,42 @@ class TokenExpiredError(NotAuthenticatedError):
     """The token was good once; a new one is needed."""
 
     code = "token_expired"
+
+
+class LoginRefusedError(NotAuthenticatedError):
+    """No such user, or another password: the answer does not tell which."""
+
+    code = "login_refused"
+
+
+class ScopeRefusedError(NotAuthenticatedError):
+    """The project or account a token is asked for is not the user's, or does not exist."""
+
+    code = "scope_refused"
+
+
+class LockedError(NotAuthenticatedError):
+    """Too many wrong secrets in a row from one address; the right one is not looked at either."""
+
+    code = "locked"
+
+
+class UserLockedError(LockedError):
+    """Too many wrong passwords in a row from one address."""
+
+    code = "user_locked"
+
+
+class ProjectUnavailableError(WharfingerError):
+    """A good token is of a project that is not kept here."""
+
+    code = "project_unavailable"
+
+
+class IdentityUnavailableError(WharfingerError):
+    """The identity service does not answer, so nobody can tell whether the token is good."""
+
+    code = "identity_unavailable"
 
 
 # --- the registry's answers ------------------------------------------------------------------

@@ -10,6 +10,9 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from wharfinger.domain.errors import NotAllowedError
+from wharfinger.domain.policy import ADMINISTRATOR, Policy, may
+
 T = TypeVar("T")
 
 DEFAULT_ENTERPRISE_PROJECT = "0"
@@ -19,14 +22,29 @@ ALL_GRANTED_ENTERPRISE_PROJECTS = "all_granted_eps"
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
     """Who is asking, once it is known.
 
-    ``enterprise_projects`` are the ids granted to the caller. Until enterprise projects are
-    granted one by one, that is the default one.
+    ``project_id`` is "" for a token that opens no project. ``account_id`` is what Keystone calls
+    the domain. Without ``user_id`` the project's account itself asks. ``enterprise_projects`` are
+    the ids granted to the caller. Until enterprise projects are granted one by one, that is the
+    default one.
     """
 
     project_id: str
     project_name: str
     principal: str  # for the audit: "access key AKIA…" or "token"
     enterprise_projects: tuple[str, ...] = (DEFAULT_ENTERPRISE_PROJECT,)
+    account_id: str = ""
+    user_id: str = ""
+    user_name: str = ""
+    policies: tuple[Policy, ...] = (ADMINISTRATOR,)
+
+    def require(self, action: str, *, free: bool = False) -> None:
+        """Refuse what no policy of the caller allows; ``free`` as ``policy.may`` has it.
+
+        Raises:
+            NotAllowedError: it names the action.
+        """
+        if not may(self.policies, action, free=free):
+            raise NotAllowedError(action)
 
 
 class RepositoryFilter(msgspec.Struct, frozen=True, kw_only=True):

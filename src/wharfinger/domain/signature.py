@@ -51,7 +51,7 @@ def canonical_request(
     raw_query: str,
     headers: Sequence[tuple[str, str]],
     signed_headers: Sequence[str],
-    body: bytes,
+    payload: str,
 ) -> str:
     """Return the canonical request.
 
@@ -61,7 +61,7 @@ def canonical_request(
         raw_query: the percent-encoded query without ``?``.
         headers: names and values; values that came as bytes are decoded as UTF-8.
         signed_headers: lower-case names in the order the signature lists them.
-        body: the whole body.
+        payload: what stands for the body, such as its hash in hex.
 
     Raises:
         NotAuthenticatedError: a signed header is absent or occurs twice.
@@ -74,7 +74,7 @@ def canonical_request(
             canonical_query(raw_query),
             lines,
             ";".join(signed_headers),
-            payload_hash(headers, signed_headers, body),
+            payload,
         )
     )
 
@@ -131,7 +131,7 @@ def expected_signature(
         raw_query=raw_query,
         headers=headers,
         signed_headers=signed_headers,
-        body=body,
+        payload=payload_hash(headers, signed_headers, body),
     )
     return signature(secret_key, string_to_sign(request, date_header))
 

@@ -19,13 +19,8 @@ from wharfinger.http.hss.images import (
 from wharfinger.http.hss.registries import list_registries
 from wharfinger.http.hss.synchronize import create_image_synchronize_task, run_image_synchronize
 from wharfinger.http.hss.tasks import list_task_registries, list_tasks
-from wharfinger.http.root import (
-    find_caller,
-    list_projects,
-    show_health,
-    show_readiness,
-    show_version,
-)
+from wharfinger.http.iam.routes import make_iam
+from wharfinger.http.root import show_health, show_readiness, show_version
 from wharfinger.http.services import Services
 
 
@@ -36,7 +31,6 @@ def create_app(services: Services) -> Asgi:
             show_version,
             show_health,
             show_readiness,
-            list_projects,
             run_image_synchronize,
             create_image_synchronize_task,
             list_registry_images,
@@ -45,12 +39,12 @@ def create_app(services: Services) -> Asgi:
             list_task_registries,
             list_registries,
             show_asset_statistics,
+            make_iam(),
             make_api(),
         ],
         dependencies={
             "services": Provide(lambda: services, sync_to_thread=False),
             "call": Provide(hss_call),
-            "caller": Provide(find_caller),
         },
         exception_handlers={Exception: answer_failure},
         request_max_body_size=MAX_BODY_BYTES,

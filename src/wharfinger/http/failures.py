@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import structlog
 from litestar import Request, Response
 from litestar.exceptions import (
@@ -14,9 +15,11 @@ from litestar.exceptions import (
 
 from wharfinger.domain.errors import (
     CallerError,
+    IdentityUnavailableError,
     NotAuthenticatedError,
     NotFoundError,
     NotGrantedError,
+    ProjectUnavailableError,
     StoreUnavailableError,
     TokenExpiredError,
 )
@@ -57,17 +60,29 @@ def answer_failure(request: AnyRequest, error: Exception) -> Response[bytes]:
 def _refusal(error: Exception, request_id: str) -> Refusal:
     if isinstance(error, HTTPException):
         return _framework_refusal(error, request_id)
-    if isinstance(error, TokenExpiredError):
-        return gateway_refusal(401, "APIGW.0307", "The token must be updated.", request_id)
-    if isinstance(error, NotAuthenticatedError):
-        message = f"Incorrect IAM authentication information: {error.detail}"
-        return gateway_refusal(401, "APIGW.0301", message, request_id)
+    if refusal := _identity_refusal(error, request_id):
+        return refusal
     if isinstance(error, CallerError):
         return hss_refusal(_hss_code(error), str(error))
     if isinstance(error, StoreUnavailableError):
         return _store_unavailable()
     message = f"Internal error. Quote the request id {request_id} when you report it."
     return hss_refusal("HSS.0041", message, status=500)
+
+
+def _identity_refusal(error: Exception, request_id: str) -> Refusal | None:
+    """Word what went wrong with the question who is asking, as the gateway does."""
+    if isinstance(error, TokenExpiredError):
+        return gateway_refusal(401, "APIGW.0307", "The token must be updated.", request_id)
+    if isinstance(error, NotAuthenticatedError):
+        message = f"Incorrect IAM authentication information: {error.detail}"
+        return gateway_refusal(401, "APIGW.0301", message, request_id)
+    if isinstance(error, ProjectUnavailableError):
+        message = f"The project is unavailable: {error}"
+        return gateway_refusal(403, "APIGW.0310", message, request_id)
+    if isinstance(error, IdentityUnavailableError):
+        return _later(gateway_refusal(503, "APIGW.0613", "IAM is unavailable.", request_id))
+    return None
 
 
 def _hss_code(error: CallerError) -> str:
@@ -81,13 +96,13 @@ def _hss_code(error: CallerError) -> str:
 
 
 def _store_unavailable() -> Refusal:
-    refusal = hss_refusal("HSS.0041", "The database does not answer. Try again.", status=503)
+    message = "The database does not answer. Try again."
+    return _later(hss_refusal("HSS.0041", message, status=503))
+
+
+def _later(refusal: Refusal) -> Refusal:
     # The SDK repeats a GET that met a 503 only where Retry-After stands.
-    return Refusal(
-        status=refusal.status,
-        body=refusal.body,
-        headers=(("Retry-After", str(RETRY_AFTER_S)),),
-    )
+    return msgspec.structs.replace(refusal, headers=(("Retry-After", str(RETRY_AFTER_S)),))
 
 
 def _framework_refusal(error: HTTPException, request_id: str) -> Refusal:

@@ -10,12 +10,15 @@ from litestar.di import NamedDependency
 from litestar.params import SkipValidation
 
 from wharfinger.domain.model import Caller, RunProgress, TaskFilter, TaskProgress
+from wharfinger.http.origin import Network
 from wharfinger.identity.authentication import Authenticator
+from wharfinger.identity.login import Login
 from wharfinger.service.held import HeldImages
 from wharfinger.service.hints import Hints
 from wharfinger.service.history import History
 from wharfinger.service.inventory import Inventory
 from wharfinger.service.registries import Registries
+from wharfinger.store.callers import Callers
 
 
 class Synchroniser(Protocol):
@@ -68,9 +71,15 @@ class Synchroniser(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Services:
-    """Everything a route may call. ``is_ready`` tells whether the database answers."""
+    """Everything a route may call.
+
+    ``is_ready`` tells whether the database answers. ``proxies`` are the networks of proxies that
+    are believed about where a request came from.
+    """
 
     authenticator: Authenticator
+    login: Login
+    callers: Callers
     inventory: Inventory
     synchroniser: Synchroniser
     history: History
@@ -78,6 +87,7 @@ class Services:
     hints: Hints
     registries: Registries
     is_ready: Callable[[], Awaitable[bool]]
+    proxies: Sequence[Network] = ()
 
 
 # How a route asks for them.

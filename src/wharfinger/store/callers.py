@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import hashlib
 import re
 import secrets
 import string
 import uuid
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import msgspec
 import psycopg
 
 from wharfinger.domain.errors import ConflictError, InvalidParameterError, NotFoundError
-from wharfinger.store.database import Database
+from wharfinger.domain.policy import ADMINISTRATOR, SYSTEM_POLICIES, Policy
+from wharfinger.store.database import Connection, Database, all_rows, first_row, only_row
+from wharfinger.store.named_sql import queries
 from wharfinger.store.sealing import Sealer
 
+_SQL = queries("identity")
+# What the cloud calls the role of an account, which may do everything.
+ACCOUNT_ROLES = ("te_admin",)
 _ACCESS_KEY_ALPHABET = string.ascii_uppercase + string.digits
 _SECRET_KEY_ALPHABET = string.ascii_letters + string.digits
 # A project id is one segment of every path, so it holds nothing that a path reads otherwise.
@@ -33,34 +40,84 @@ class Project(msgspec.Struct, frozen=True, kw_only=True):
     images: int = 0
 
 
+class ProjectRef(msgspec.Struct, frozen=True, kw_only=True):
+    """A project and the account it belongs to."""
+
+    id: str
+    name: str
+    account_id: str
+
+
 class NewCredential(msgspec.Struct, frozen=True, kw_only=True):
     """An access key and its secret, which is shown once and never again."""
 
     access_key: str
     secret_key: str
+    security_token: str | None = None  # of a temporary one
+    expires_at: dt.datetime | None = None
 
     def __repr__(self) -> str:
         return f"NewCredential(access_key={self.access_key!r}, secret_key=***)"
 
 
-class KnownCredential(msgspec.Struct, frozen=True, kw_only=True):
-    """What an access key stands for."""
+class NewToken(msgspec.Struct, frozen=True, kw_only=True):
+    """A token, which is shown once and never again."""
+
+    token: str
+    issued_at: dt.datetime
+    expires_at: dt.datetime
+
+    def __repr__(self) -> str:
+        return f"NewToken(token=***, expires_at={self.expires_at!r})"
+
+
+class ListedCredential(msgspec.Struct, frozen=True, kw_only=True):
+    """A credential as people see it; never its secret. Without a user it is the account's."""
 
     access_key: str
+    user_name: str | None
+    created_at: dt.datetime
+    expires_at: dt.datetime | None
+    revoked_at: dt.datetime | None
+
+
+class Known(msgspec.Struct, frozen=True, kw_only=True):
+    """Whom a credential or a token stands for; without a user, for the project's account."""
+
     project_id: str
     project_name: str
+    account_id: str = ""
+    user_id: str | None = None
+    user_name: str | None = None
+    policies: tuple[Policy, ...] = (ADMINISTRATOR,)
+    roles: tuple[str, ...] = ACCOUNT_ROLES  # the policies' names, for Keystone's clients
+
+
+class KnownCredential(Known, frozen=True, kw_only=True):
+    """What an access key stands for. ``security_digest`` is of a temporary one's token."""
+
+    access_key: str
     secret_key: str
+    expires_at: dt.datetime | None = None
+    security_digest: bytes | None = None
 
     def __repr__(self) -> str:
         return f"KnownCredential(access_key={self.access_key!r}, project_id={self.project_id!r})"
 
 
-class KnownToken(msgspec.Struct, frozen=True, kw_only=True):
-    """What a token stands for."""
+class KnownToken(Known, frozen=True, kw_only=True):
+    """What a token stands for.
 
-    project_id: str
-    project_name: str
+    A token whose ``scope`` is ``domain`` or ``unscoped`` lies with the account's first project
+    and opens none. ``revoked``: it was good, and was taken back.
+    """
+
     expires_at: dt.datetime
+    issued_at: dt.datetime | None = None
+    scope: str = "project"
+    revoked: bool = False
+    # Who vouches for it, where that is not our own list.
+    issuer: str = ""
 
 
 class Callers:
@@ -70,110 +127,235 @@ class Callers:
         self._database = database
         self._sealer = sealer
 
-    async def create_project(self, name: str, project_id: str | None = None) -> Project:
+    # --- projects -------------------------------------------------------------------------------
+
+    async def create_project(
+        self, name: str, project_id: str | None = None, *, account_id: str | None = None
+    ) -> Project:
         """Make a project; without an id it gets 32 hexadecimal digits.
+
+        It is an account of its own, or one more project of the account that ``account_id`` names.
 
         Raises:
             InvalidParameterError: the name or the id is out of its range.
-            ConflictError: the id is taken.
+            ConflictError: the id is taken, or the account has a project of that name.
+            NotFoundError: there is no such account.
         """
         wanted = uuid.uuid4().hex if project_id is None else project_id
         _check_project(name, wanted)
+        if account_id is not None:
+            await self._check_account(account_id)
+        values = {"id": wanted, "name": name, "account": account_id}
         try:
             async with self._database.tenant(wanted) as connection:
-                cursor = await connection.execute(
-                    "INSERT INTO project (id, name) VALUES (%s, %s) RETURNING created_at",
-                    (wanted, name),
-                )
-                row = await cursor.fetchone()
-                await connection.execute(
-                    "INSERT INTO tenant_feed (project_id) VALUES (%s)", (wanted,)
-                )
+                row = await only_row(connection, _SQL["insert_project"], values)
+                await connection.execute(_SQL["insert_feed"], values)
         except psycopg.errors.UniqueViolation as exc:
+            if exc.diag.constraint_name == "project_name_key":
+                raise ConflictError(f"the account has a project {name!r} already") from exc
             raise ConflictError(f"the project {wanted!r} exists already") from exc
-        return Project(id=wanted, name=name, created_at=_only(row)[0])
+        return Project(id=wanted, name=name, created_at=row["created_at"])
 
     async def list_projects(self) -> list[Project]:
         """List every project of the installation, oldest first; for the operator only."""
         async with self._database.system() as connection:
-            cursor = await connection.execute(
-                "SELECT id, name, created_at, registries, images FROM list_projects()"
-            )
-            rows = await cursor.fetchall()
-        return [
-            Project(id=row[0], name=row[1], created_at=row[2], registries=row[3], images=row[4])
-            for row in rows
-        ]
+            return [Project(**row) for row in await all_rows(connection, _SQL["list_projects"], {})]
 
-    async def create_credential(self, project_id: str) -> NewCredential:
+    async def find_project(self, project_id: str) -> ProjectRef | None:
+        """One project with its account."""
+        async with self._database.system() as connection:
+            row = await first_row(connection, _SQL["find_project"], {"project": project_id})
+        return None if row is None else ProjectRef(**row)
+
+    async def projects_of(self, account_id: str, user_id: str | None) -> list[ProjectRef]:
+        """The projects of an account that a user may enter; without a user, all of them."""
+        values = {"account": account_id, "user": user_id}
+        async with self._database.system() as connection:
+            rows = await all_rows(connection, _SQL["projects_of"], values)
+        return [ProjectRef(**row, account_id=account_id) for row in rows]
+
+    async def _check_account(self, account_id: str) -> None:
+        found = await self.find_project(account_id)
+        if found is None or found.account_id != account_id:
+            raise NotFoundError(f"there is no account {account_id!r}: no project that is its own")
+
+    # --- credentials ----------------------------------------------------------------------------
+
+    async def create_credential(
+        self, project_id: str, *, user_name: str | None = None, life: dt.timedelta | None = None
+    ) -> NewCredential:
         """Make an access key for a project; the secret is told here and nowhere else.
 
+        Args:
+            project_id: the one project that the key opens.
+            user_name: whose it is; by default it acts as the project's account.
+            life: after how long it ends; by default never.
+
         Raises:
-            NotFoundError: there is no such project.
+            NotFoundError: there is no such project, or its account has no such user.
+            InvalidParameterError: ``life`` is not positive.
         """
-        made = NewCredential(
-            access_key="AK" + _pick(_ACCESS_KEY_ALPHABET, 18),
-            secret_key=_pick(_SECRET_KEY_ALPHABET, 40),
+        _check_life("expires", life)
+        user_id = None
+        if user_name is not None:
+            project = await self.find_project(project_id)
+            user_id = await self._user_id(project, project_id, user_name)
+        async with self._writing(project_id) as connection:
+            return await self._insert_credential(connection, project_id, user_id, life)
+
+    async def create_temporary_credential(
+        self, project_id: str, user_id: str | None, life: dt.timedelta
+    ) -> NewCredential:
+        """Make an access key that works beside its security token only, and not for long."""
+        async with self._writing(project_id) as connection:
+            await connection.execute(_SQL["forget_temporary_credentials"])
+            return await self._insert_credential(
+                connection, project_id, user_id, life, temporary=True
+            )
+
+    async def list_credentials(self, project_id: str) -> list[ListedCredential]:
+        """A project's lasting keys, the ended and revoked ones too."""
+        async with self._database.tenant(project_id) as connection:
+            rows = await all_rows(connection, _SQL["list_credentials"], {})
+        return [ListedCredential(**row) for row in rows]
+
+    async def rotate_credential(
+        self, project_id: str, access_key: str, keep: dt.timedelta
+    ) -> NewCredential:
+        """Make a key to replace another of the same user; the old one goes on for a while.
+
+        Raises:
+            NotFoundError: the project has no such key that still works.
+            InvalidParameterError: ``keep`` is negative.
+        """
+        if keep < dt.timedelta(0):
+            raise InvalidParameterError("keep", "must not be negative")
+        values = {"access_key": access_key, "keep": keep}
+        async with self._writing(project_id) as connection:
+            row = await first_row(connection, _SQL["lock_credential"], values)
+            if row is None:
+                raise NotFoundError(f"the project has no access key {access_key!r} that works")
+            await connection.execute(_SQL["end_credential"], values)
+            return await self._insert_credential(connection, project_id, row["principal_id"], None)
+
+    async def revoke_credential(self, project_id: str, access_key: str) -> None:
+        """End a key now.
+
+        Raises:
+            NotFoundError: the project has no such key, or it is revoked already.
+        """
+        async with self._database.tenant(project_id) as connection:
+            if (
+                await first_row(connection, _SQL["revoke_credential"], {"access_key": access_key})
+                is None
+            ):
+                raise NotFoundError(f"the project has no access key {access_key!r}")
+
+    async def find_credential(self, access_key: str) -> KnownCredential | None:
+        """Look an access key up; ``None`` if it is unknown, revoked, or its user is disabled."""
+        async with self._database.system() as connection:
+            row = await first_row(connection, _SQL["find_credential"], {"access_key": access_key})
+        if row is None:
+            return None
+        context = credential_context(row["project_id"], row["access_key"])
+        secret = self._sealer.unseal(bytes(row.pop("secret_sealed")), context=context)
+        digest = row.pop("security_digest")
+        return KnownCredential(
+            **_with_policies(row),
+            secret_key=secret,
+            security_digest=None if digest is None else bytes(digest),
         )
-        sealed = self._sealer.seal(made.secret_key, context=_context(project_id, made.access_key))
-        await self._insert(
-            project_id,
-            "INSERT INTO credential (access_key, project_id, secret_sealed) VALUES (%s, %s, %s)",
-            (made.access_key, project_id, sealed),
+
+    async def _insert_credential(
+        self,
+        connection: Connection,
+        project_id: str,
+        user_id: str | None,
+        life: dt.timedelta | None,
+        *,
+        temporary: bool = False,
+    ) -> NewCredential:
+        access_key = "AK" + _pick(_ACCESS_KEY_ALPHABET, 18)
+        secret_key = _pick(_SECRET_KEY_ALPHABET, 40)
+        security_token = secrets.token_urlsafe(64) if temporary else None
+        values = {
+            "access_key": access_key,
+            "project": project_id,
+            "sealed": self._sealer.seal(
+                secret_key, context=credential_context(project_id, access_key)
+            ),
+            "user": user_id,
+            "life": life,
+            "security_digest": None if security_token is None else token_digest(security_token),
+        }
+        row = await only_row(connection, _SQL["insert_credential"], values)
+        return NewCredential(
+            access_key=access_key,
+            secret_key=secret_key,
+            security_token=security_token,
+            expires_at=row["expires_at"],
         )
-        return made
+
+    async def _user_id(self, project: ProjectRef | None, project_id: str, user_name: str) -> str:
+        if project is None:
+            raise NotFoundError(f"there is no project {project_id!r}")
+        async with self._database.tenant(project.account_id) as connection:
+            row = await first_row(connection, _SQL["find_user"], {"name": user_name})
+        if row is None:
+            raise NotFoundError(f"the account has no user {user_name!r}")
+        return str(row["id"])
+
+    # --- tokens ---------------------------------------------------------------------------------
 
     async def create_token(self, project_id: str, ttl: dt.timedelta) -> str:
-        """Make a token for a project and return it; only its digest is kept.
+        """Make a token of a project's account and return it; only its digest is kept.
 
         Raises:
             InvalidParameterError: ``ttl`` is not positive.
             NotFoundError: there is no such project.
         """
-        if ttl <= dt.timedelta(0):
-            raise InvalidParameterError("ttl", "must be longer than nothing")
-        token = secrets.token_urlsafe(32)
-        await self._insert(
-            project_id,
-            "INSERT INTO token (project_id, digest, expires_at) VALUES (%s, %s, now() + %s)",
-            (project_id, token_digest(token), ttl),
-        )
-        return token
+        _check_life("ttl", ttl)
+        return (await self.issue_token(project_id, None, ttl)).token
 
-    async def find_credential(self, access_key: str) -> KnownCredential | None:
-        """Look an access key up; ``None`` if it is unknown or revoked."""
-        async with self._database.system() as connection:
-            cursor = await connection.execute(
-                "SELECT access_key, project_id, project_name, secret_sealed"
-                " FROM find_credential(%s)",
-                (access_key,),
-            )
-            row = await cursor.fetchone()
-        if row is None:
-            return None
-        secret = self._sealer.unseal(bytes(row[3]), context=_context(row[1], row[0]))
-        return KnownCredential(
-            access_key=row[0], project_id=row[1], project_name=row[2], secret_key=secret
-        )
+    async def issue_token(
+        self, project_id: str, user_id: str | None, ttl: dt.timedelta, *, scope: str = "project"
+    ) -> NewToken:
+        """Make a token; ``project_id`` is the account's for a scope that opens no project.
+
+        Raises:
+            NotFoundError: there is no such project.
+        """
+        token = secrets.token_urlsafe(32)
+        values = {
+            "project": project_id,
+            "digest": token_digest(token),
+            "life": ttl,
+            "user": user_id,
+            "scope": scope,
+        }
+        async with self._writing(project_id) as connection:
+            await connection.execute(_SQL["forget_tokens"])
+            row = await only_row(connection, _SQL["insert_token"], values)
+        return NewToken(token=token, issued_at=row["created_at"], expires_at=row["expires_at"])
 
     async def find_token(self, token: str) -> KnownToken | None:
-        """Look a token up, expired or not; ``None`` if it is unknown or revoked."""
+        """Look a token up, expired and revoked or not; ``None`` if it never was."""
         async with self._database.system() as connection:
-            cursor = await connection.execute(
-                "SELECT project_id, project_name, expires_at FROM find_token(%s)",
-                (token_digest(token),),
-            )
-            row = await cursor.fetchone()
+            row = await first_row(connection, _SQL["find_token"], {"digest": token_digest(token)})
         if row is None:
             return None
-        return KnownToken(project_id=row[0], project_name=row[1], expires_at=row[2])
+        return KnownToken(issued_at=row.pop("created_at"), **_with_policies(row))
 
-    async def _insert(
-        self, project_id: str, query: psycopg.abc.QueryNoTemplate, values: tuple[object, ...]
-    ) -> None:
+    async def revoke_token(self, token: str, known: KnownToken) -> None:
+        """Take a token back."""
+        async with self._database.tenant(known.project_id) as connection:
+            await connection.execute(_SQL["revoke_token"], {"digest": token_digest(token)})
+
+    @contextlib.asynccontextmanager
+    async def _writing(self, project_id: str) -> AsyncIterator[Connection]:
         try:
             async with self._database.tenant(project_id) as connection:
-                await connection.execute(query, values)
+                yield connection
         except psycopg.errors.ForeignKeyViolation as exc:
             raise NotFoundError(f"there is no project {project_id!r}") from exc
 
@@ -181,6 +363,23 @@ class Callers:
 def token_digest(token: str) -> bytes:
     """What is kept of a token."""
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+
+
+def _with_policies(row: Mapping[str, Any]) -> dict[str, Any]:
+    granted = row["policies"]
+    if granted is None:
+        return {**row, "policies": (ADMINISTRATOR,)}
+    return {
+        **row,
+        "policies": tuple(_policy(one) for one in granted),
+        "roles": tuple(one["name"] for one in granted),
+    }
+
+
+def _policy(granted: Mapping[str, Any]) -> Policy:
+    if granted["document"] is None:
+        return SYSTEM_POLICIES[granted["name"]]
+    return msgspec.convert(granted["document"], Policy)
 
 
 def _check_project(name: str, project_id: str) -> None:
@@ -193,15 +392,15 @@ def _check_project(name: str, project_id: str) -> None:
         )
 
 
-def _context(project_id: str, access_key: str) -> bytes:
+def _check_life(name: str, life: dt.timedelta | None) -> None:
+    if life is not None and life <= dt.timedelta(0):
+        raise InvalidParameterError(name, "must be longer than nothing")
+
+
+def credential_context(project_id: str, access_key: str) -> bytes:
+    """Where the secret of an access key is at home."""
     return f"credential:{project_id}:{access_key}".encode()
 
 
 def _pick(alphabet: str, length: int) -> str:
     return "".join(secrets.choice(alphabet) for _ in range(length))
-
-
-def _only(row: tuple[Any, ...] | None) -> tuple[Any, ...]:
-    if row is None:  # An INSERT … RETURNING of one row returns one row.
-        raise AssertionError("the database returned no row")
-    return row

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
-from psycopg.rows import TupleRow
+from psycopg.rows import TupleRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from wharfinger.domain.errors import SetupError, StoreBusyError, StoreUnavailableError
@@ -133,6 +133,33 @@ class Database:
             raise StoreBusyError(f"the database was busy: {type(exc).__name__}") from exc
         except psycopg.OperationalError as exc:
             raise StoreUnavailableError(f"the database failed: {type(exc).__name__}") from exc
+
+
+async def all_rows(
+    connection: Connection, query: LiteralString, values: Mapping[str, Any] | None = None
+) -> list[dict[str, Any]]:
+    """Every row of a query, by column name."""
+    async with connection.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute(query, values)
+        return await cursor.fetchall()
+
+
+async def first_row(
+    connection: Connection, query: LiteralString, values: Mapping[str, Any] | None = None
+) -> dict[str, Any] | None:
+    """The first row of a query, if there is one."""
+    rows = await all_rows(connection, query, values)
+    return rows[0] if rows else None
+
+
+async def only_row(
+    connection: Connection, query: LiteralString, values: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The row of a query that always has one, such as an INSERT … RETURNING."""
+    row = await first_row(connection, query, values)
+    if row is None:
+        raise AssertionError("the database returned no row")
+    return row
 
 
 def connection_options(conninfo: str) -> str:

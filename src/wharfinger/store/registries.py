@@ -196,7 +196,7 @@ async def open_registry(
     sealed = row.pop("credential_sealed")
     secret = ""
     if sealed is not None:
-        context = _seal_context(project_id, registry_id)
+        context = registry_context(project_id, registry_id)
         secret = seals.unseal(bytes(sealed), context=context)
     credential = RegistryCredential(
         kind=row.pop("credential_kind"), identity=row.pop("credential_identity"), secret=secret
@@ -343,9 +343,10 @@ def _sealed(
 ) -> bytes | None:
     if not credential.secret:
         return None
-    return seals.seal(credential.secret, context=_seal_context(project_id, registry_id))
+    return seals.seal(credential.secret, context=registry_context(project_id, registry_id))
 
 
-def _seal_context(project_id: str, registry_id: str) -> bytes:
+def registry_context(project_id: str, registry_id: str) -> bytes:
+    """Where the secret of a registry is at home."""
     # A sealed secret copied into another tenant's row does not open there.
     return f"registry/{project_id}/{registry_id}".encode()

@@ -65,6 +65,7 @@ class QueuedRun:
     id: str
     registry_id: str
     start: bool
+    hinted: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,8 +95,9 @@ class TakenUnit:
     run_id: str
     registry_id: str
     generation: int
-    # A hint named the repositories, and no listing has.
     hinted: bool
+    # The registry's listing names the repositories.
+    listed: bool
     repositories: tuple[WantedRepository, ...]
 
 
@@ -426,6 +428,7 @@ async def take_unit(tx: Connection, unit_id: int) -> TakenUnit | None:
         registry_id=str(row[2]),
         generation=row[4],
         hinted=row[5],
+        listed=row[6],
         repositories=msgspec.convert(row[3], tuple[WantedRepository, ...]),
     )
 
@@ -558,7 +561,7 @@ class _Ending:
 
 async def finish_run(
     tx: Connection, project_id: str, run_id: str, registry_id: str
-) -> tuple[RunOutcome | None, str | None]:
+) -> tuple[RunOutcome | None, QueuedRun | None]:
     """End a run: retire repositories a complete listing lacks, settle the verdict.
 
     One transaction, so that a run ends once. Returns the outcome (``None`` when the run is not
@@ -577,6 +580,9 @@ async def finish_run(
     held = ending.held
     if ending.listing == "complete" and ending.kind == "sync":
         held += await _retire_repositories(tx, scope, ending)
+    # What one reading of a run held, a later one of a hint may have found again.
+    cursor_ = await tx.execute(_SQL["count_held"], scope)
+    held = min(held, int(await _value(cursor_)))
     outcome = _outcome(ending, held)
     if held:
         reason = Jsonb(msgspec.to_builtins([_held_reason(held, ending)]))
@@ -588,12 +594,16 @@ async def finish_run(
         await tx.execute(_HELD["count_registry"], scope)
     else:
         await _settle(tx, scope, ending, outcome)
-    await tx.execute(_SQL["finish_run"], {**scope, "outcome": outcome})
+    await tx.execute(_SQL["finish_run"], {**scope, "outcome": outcome, "held": held})
     for sweep in ("sweep_listing_rows", "sweep_listings", "sweep_units", "sweep_pages"):
         await tx.execute(_SQL[sweep], {"run": run_id})
     cursor_ = await tx.execute(_SQL["queued_run"], {"registry": registry_id})
-    successor = await cursor_.fetchone()
-    return outcome, str(successor[0]) if successor else None
+    row_ = await cursor_.fetchone()
+    if row_ is None:
+        return outcome, None
+    return outcome, QueuedRun(
+        id=str(row_[0]), registry_id=registry_id, start=True, hinted=row_[1] == "hint"
+    )
 
 
 async def refresh_statistics(tx: Connection, run_id: str) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
+import fcntl
 import os
 import secrets
 import stat
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -33,13 +35,15 @@ class Sealer:
     """Seals and unseals under the keys of one file.
 
     The file holds one key a line, ``<id in hex> <key in base64>``; the last line is the newest
-    key, which seals. Older ones still unseal, so a key is replaced by adding a line.
+    key, which seals. Older ones still unseal, so a key is replaced by adding a line, and a process
+    that runs meanwhile notices.
     A sealed value is: version (1 byte), id of its key (4), nonce (12), ciphertext and tag.
     """
 
-    def __init__(self, keys: tuple[_Key, ...]) -> None:
-        self._newest = keys[-1]
-        self._keys = {key.id: key for key in keys}
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._state: tuple[int, int] | None = None
+        self._load()
 
     @classmethod
     def from_file(cls, path: Path) -> Self:
@@ -51,14 +55,72 @@ class Sealer:
         try:
             if not path.exists():
                 _create(path)
-            _refuse_an_open_file(path)
-            text = path.read_text("ascii")
-        except (OSError, UnicodeDecodeError) as exc:
+        except OSError as exc:
             raise SetupError(f"the secret key file {path} cannot be used: {exc}") from exc
-        return cls(_parse(path, text))
+        return cls(path)
+
+    @property
+    def newest(self) -> str:
+        """The id of the key that seals."""
+        return self._newest.id.hex()
+
+    def add_key(self) -> None:
+        """Add a key to the file, which seals from now on.
+
+        Raises:
+            SetupError: the file cannot be written.
+        """
+        self._rewrite(lambda lines: [*lines, new_key_line().strip()])
+
+    def drop_keys(self, *, but: Collection[str]) -> None:
+        """Remove all keys from the file but those with the given ids, and the newest.
+
+        Raises:
+            SetupError: the file cannot be written.
+        """
+        self._rewrite(
+            lambda lines: [line for line in lines if line == lines[-1] or line.split()[0] in but]
+        )
+
+    def is_current(self, sealed: bytes) -> bool:
+        """Whether a value is sealed under the newest key."""
+        return sealed[1 : 1 + _KEY_ID_BYTES] == self._newest.id
+
+    def _load(self) -> None:
+        try:
+            facts = self._path.stat()
+            _refuse_an_open_file(self._path)
+            text = self._path.read_text("ascii")
+        except (OSError, UnicodeDecodeError) as exc:
+            raise SetupError(f"the secret key file {self._path} cannot be used: {exc}") from exc
+        keys = _parse(self._path, text)
+        self._newest = keys[-1]
+        self._keys = {key.id: key for key in keys}
+        self._state = (facts.st_ino, facts.st_mtime_ns)
+
+    def _refresh(self) -> None:
+        """Read the file again if it was replaced since."""
+        # A file that has just gone is no reason to stop: what was read from it still holds.
+        with contextlib.suppress(OSError):
+            facts = self._path.stat()
+            if (facts.st_ino, facts.st_mtime_ns) != self._state:
+                self._load()
+
+    def _rewrite(self, change: Callable[[list[str]], list[str]]) -> None:
+        try:
+            with _alone_in(self._path.parent):
+                lines = [
+                    line for line in self._path.read_text("ascii").splitlines() if line.strip()
+                ]
+                aside = _write_aside(self._path, "".join(f"{line}\n" for line in change(lines)))
+                aside.replace(self._path)
+        except OSError as exc:
+            raise SetupError(f"the secret key file {self._path} cannot be written: {exc}") from exc
+        self._load()
 
     def seal(self, plaintext: str, *, context: bytes) -> bytes:
         """Seal a secret. It unseals only in the same ``context``, so rows cannot swap secrets."""
+        self._refresh()
         nonce = secrets.token_bytes(_NONCE_BYTES)
         prefix = _VERSION + self._newest.id
         sealed = self._newest.cipher.encrypt(nonce, plaintext.encode(), prefix + context)
@@ -71,6 +133,8 @@ class Sealer:
             SetupError: its key is not in the file, or the value was not sealed in this context.
         """
         key_id = sealed[1 : 1 + _KEY_ID_BYTES]
+        if key_id not in self._keys:
+            self._refresh()
         key = self._keys.get(key_id)
         if key is None or sealed[:1] != _VERSION:
             raise SetupError(f"the secret key file lacks the key {key_id.hex()} of a stored secret")
@@ -96,17 +160,34 @@ def _create(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # Written aside and linked into place: of two processes that start together one makes the
     # file, and neither ever reads half of it.
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    aside = _write_aside(path, new_key_line())
     try:
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(new_key_line())
-            file.flush()
-            os.fsync(file.fileno())
         with contextlib.suppress(FileExistsError):
             os.link(aside, path)
     finally:
         aside.unlink()
+
+
+def _write_aside(path: Path, text: str) -> Path:
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    return aside
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Keep a second change of the keys out: one of two would lose the other's new key."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _refuse_an_open_file(path: Path) -> None:

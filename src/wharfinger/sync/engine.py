@@ -43,6 +43,7 @@ from wharfinger.store.writing import (
     UnitResult,
     WantedRepository,
 )
+from wharfinger.sync.pacing import hinted
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -54,8 +55,16 @@ LISTING_PASSES = 4
 class Jobs(Protocol):
     """Enqueues the engine's next steps inside the transaction that makes them necessary."""
 
-    async def plan(self, tx: Connection, *, project_id: str, run_id: str, registry_id: str) -> None:
-        """Enqueue the listing of a run's registry."""
+    async def plan(
+        self,
+        tx: Connection,
+        *,
+        project_id: str,
+        run_id: str,
+        registry_id: str,
+        hinted: bool = False,
+    ) -> None:
+        """Enqueue the listing of a run's registry, or the beginning of a run of hints."""
         ...
 
     async def read(
@@ -232,7 +241,8 @@ class Engine:
         try:
             async with self._sources.use(project_id, unit.registry_id) as opened:
                 reader = _Reader(self._database, project_id, unit, opened, staged)
-                found = await _together([reader.read(wanted) for wanted in unit.repositories])
+                with hinted() if unit.hinted else contextlib.nullcontext():
+                    found = await _together([reader.read(w) for w in unit.repositories])
                 requests = opened.take_requests()
             results = await self._settle_unknown(project_id, unit, found)
         except SourceError as error:
@@ -264,7 +274,7 @@ class Engine:
         if unknown and not believed:
             async with self._database.tenant(project_id) as tx:
                 believed = await runs.has_read_images(tx, unit.run_id)
-        settled = [u.as_empty() if believed and not unit.hinted else u.as_failed() for u in unknown]
+        settled = [u.as_empty() if believed and unit.listed else u.as_failed() for u in unknown]
         return [*(one for one in found if not isinstance(one, _Unknown)), *settled]
 
     async def _publish(self, project_id: str, unit: TakenUnit, result: UnitResult) -> None:
@@ -287,7 +297,11 @@ class Engine:
             outcome, successor = await runs.finish_run(tx, project_id, run_id, registry_id)
             if successor is not None:
                 await self._jobs.plan(
-                    tx, project_id=project_id, run_id=successor, registry_id=registry_id
+                    tx,
+                    project_id=project_id,
+                    run_id=successor.id,
+                    registry_id=registry_id,
+                    hinted=successor.hinted,
                 )
         if outcome is not None:
             async with self._database.tenant(project_id) as tx:

@@ -9,7 +9,7 @@ import socket
 import ssl
 import struct
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -19,6 +19,8 @@ from aiohttp import web
 from wharfinger.testing.faults import Answer, Asked, Fault, Faults
 
 _MAX_BODY = 16 * 1024 * 1024
+# How often a held request looks whether it may be answered.
+_LOOK_S = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +50,8 @@ class LoopbackServer:
         faults: what goes wrong, and when.
         peak: the largest number of requests that were in flight at once; set it to 0 at will.
         tls: set before the start, serves HTTPS with this context.
+        witness: called with every request and the answer it is about to get, before it is sent:
+            what a caller was shown, whatever was true.
     """
 
     def __init__(self, *, host: str = "127.0.0.1", port: int = 0) -> None:
@@ -55,6 +59,7 @@ class LoopbackServer:
         self.faults = Faults()
         self.peak = 0
         self.tls: ssl.SSLContext | None = None
+        self.witness: Callable[[Asked, Answer], None] | None = None
         self._in_flight = 0
         self._host = host
         self._port = port
@@ -104,6 +109,14 @@ class LoopbackServer:
             await self._runner.cleanup()
             self._runner = None
 
+    async def _stop_for_good(self) -> None:
+        """Stop, and end what still waits: the loop that would let it end is about to close."""
+        await self.stop()
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
     async def __aenter__(self) -> Self:
         await self.start()
         return self
@@ -126,7 +139,7 @@ class LoopbackServer:
             asyncio.run_coroutine_threadsafe(self.start(), loop).result(10)
             yield self
         finally:
-            asyncio.run_coroutine_threadsafe(self.stop(), loop).result(10)
+            asyncio.run_coroutine_threadsafe(self._stop_for_good(), loop).result(10)
             loop.call_soon_threadsafe(loop.stop)
             thread.join(10)
             loop.close()
@@ -155,7 +168,12 @@ class LoopbackServer:
         for fault in striking:
             if fault.delay_s:
                 await asyncio.sleep(fault.delay_s)
+            while fault.gate is not None and not fault.gate.is_set():  # noqa: ASYNC110 - see below
+                # Whoever releases it may be in another thread, without a loop.
+                await asyncio.sleep(_LOOK_S)
         answer = self._answer(asked, striking)
+        if self.witness is not None:
+            self.witness(asked, answer)
         self.log.append(
             Logged(
                 method=asked.method,

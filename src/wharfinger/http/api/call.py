@@ -23,7 +23,7 @@ from wharfinger.domain.errors import (
 )
 from wharfinger.domain.model import Caller
 from wharfinger.http.answers import RETRY_AFTER_S, GatewayError
-from wharfinger.http.authentication import authenticated
+from wharfinger.http.authentication import authenticated, check_action, check_project
 from wharfinger.http.edge import REQUEST_ID
 from wharfinger.http.failures import AnyRequest, answer_failure
 from wharfinger.http.parameters import MAX_INT64, Parameters
@@ -87,11 +87,11 @@ async def api_call(request: AnyRequest, services: TheServices) -> ApiCall:
     Raises:
         NotAuthenticatedError: nobody we know.
         NotGrantedError: the project is not the caller's.
+        NotAllowedError: no policy of the caller's allows the route's action.
     """
     caller = await authenticated(request, services)
-    project = str(request.path_params["project_id"])
-    if project != caller.project_id:
-        raise NotGrantedError(f"project_id: {project!r} is not the project of the credential")
+    check_project(str(request.path_params["project_id"]), caller)
+    check_action(request, caller)
     return ApiCall(
         caller=caller,
         query=Parameters(request.scope["query_string"]),

@@ -49,7 +49,7 @@ class _At(msgspec.Struct, frozen=True):
     id: int
 
 
-@get("/changes")
+@get("/changes", action="wharfinger:changes:list")
 async def list_changes(call: TheApiCall, services: TheServices) -> ListAnswer[Change]:
     """Everything since a number, tombstones included."""
     page = await services.history.changes(
@@ -60,7 +60,7 @@ async def list_changes(call: TheApiCall, services: TheServices) -> ListAnswer[Ch
     )
 
 
-@get("/images")
+@get("/images", action="hss:images:list")
 async def list_images(
     call: TheApiCall, services: TheServices
 ) -> PastAnswer | ListAnswer[ImageItem]:
@@ -136,7 +136,7 @@ def _filter(call: ApiCall) -> ImageFilter:
     )
 
 
-@get("/images/{image_id:str}/history")
+@get("/images/{image_id:str}/history", action="wharfinger:images:get")
 async def show_life(call: TheApiCall, services: TheServices, image_id: FromPath[str]) -> Life:
     """The life of one image, digest by digest."""
     if not image_id.isascii() or not image_id.isdigit() or int(image_id) > MAX_INT64:
@@ -144,7 +144,7 @@ async def show_life(call: TheApiCall, services: TheServices, image_id: FromPath[
     return await services.history.life(call.caller, int(image_id))
 
 
-@get("/runs")
+@get("/runs", action="wharfinger:runs:list")
 async def list_runs(call: TheApiCall, services: TheServices) -> ListAnswer[RunRecord]:
     """Runs, newest first."""
     page = await services.history.runs(
@@ -162,13 +162,13 @@ async def list_runs(call: TheApiCall, services: TheServices) -> ListAnswer[RunRe
     )
 
 
-@get("/runs/{run_id:str}")
+@get("/runs/{run_id:str}", action="wharfinger:runs:get")
 async def show_run(call: TheApiCall, services: TheServices, run_id: FromPath[str]) -> RunRecord:
     """One run."""
     return await services.history.run(call.caller, run_id)
 
 
-@get("/runs/{run_id:str}/diff/{other_id:str}")
+@get("/runs/{run_id:str}/diff/{other_id:str}", action="wharfinger:runs:get")
 async def list_differences(
     call: TheApiCall, services: TheServices, run_id: FromPath[str], other_id: FromPath[str]
 ) -> ListAnswer[Difference]:
@@ -184,7 +184,7 @@ async def list_differences(
     )
 
 
-@get("/registries")
+@get("/registries", action="hss:imageRegistries:list")
 async def list_registry_verdicts(
     call: TheApiCall, services: TheServices
 ) -> ListAnswer[RegistryItem]:
@@ -198,7 +198,7 @@ async def list_registry_verdicts(
     )
 
 
-@get("/registries/{registry_id:str}/repositories")
+@get("/registries/{registry_id:str}/repositories", action="hss:imageRegistries:list")
 async def list_repository_verdicts(
     call: TheApiCall, services: TheServices, registry_id: FromPath[str]
 ) -> ListAnswer[RepositoryItem]:
@@ -221,7 +221,7 @@ async def list_repository_verdicts(
     )
 
 
-@get("/registries/{registry_id:str}/held")
+@get("/registries/{registry_id:str}/held", action="wharfinger:heldImages:list")
 async def list_held(
     call: TheApiCall, services: TheServices, registry_id: FromPath[str]
 ) -> ListAnswer[HeldImage]:
@@ -239,7 +239,9 @@ async def list_held(
     )
 
 
-@post("/registries/{registry_id:str}/accept", status_code=200)
+@post(
+    "/registries/{registry_id:str}/accept", status_code=200, action="wharfinger:heldImages:accept"
+)
 async def accept_held(
     call: TheApiCall, services: TheServices, registry_id: FromPath[str]
 ) -> Accepted:

@@ -8,10 +8,10 @@ import msgspec
 from litestar.di import NamedDependency
 from litestar.params import SkipValidation
 
-from wharfinger.domain.errors import InvalidParameterError, NotGrantedError
+from wharfinger.domain.errors import InvalidParameterError
 from wharfinger.domain.inventory import RegistryScope
 from wharfinger.domain.model import DEFAULT_ENTERPRISE_PROJECT, Caller, VerdictState
-from wharfinger.http.authentication import authenticated
+from wharfinger.http.authentication import authenticated, check_action, check_project
 from wharfinger.http.failures import AnyRequest, UnreadableBodyError
 from wharfinger.http.parameters import Parameters, checked_text
 from wharfinger.http.services import TheServices
@@ -68,10 +68,13 @@ async def hss_call(request: AnyRequest, services: TheServices) -> Call:
     Raises:
         NotAuthenticatedError: nobody we know.
         NotGrantedError: the project or the enterprise project is not the caller's.
+        NotAllowedError: no policy of the caller's allows the route's action.
         InvalidParameterError: one of the common parameters is out of its range.
     """
     caller = await authenticated(request, services)
     _check_project(str(request.path_params["project_id"]), caller)
+    # Of callers with identity policies the image pages of HSS ask for no permission.
+    check_action(request, caller, free=True)
     checked_text("region", request.headers.get("region", ""), longest=128, shortest=0)
     query = Parameters(request.scope["query_string"])
     wanted = query.text("enterprise_project_id", longest=256) or DEFAULT_ENTERPRISE_PROJECT
@@ -113,5 +116,4 @@ def _check_project(project_id: str, caller: Caller) -> None:
             "the path holds the placeholder {project_id} itself; give the client a project id",
         )
     checked_text("project_id", project_id, longest=256)
-    if project_id != caller.project_id:
-        raise NotGrantedError(f"project_id: {project_id!r} is not the project of the credential")
+    check_project(project_id, caller)

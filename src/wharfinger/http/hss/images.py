@@ -31,7 +31,7 @@ _SCAN_STATES = ("unscan", "success", "scanning", "failed", "waiting_for_scan")
 _SEVERITIES = ("Security", "Low", "Medium", "High")
 
 
-@get("/v5/{project_id:str}/image/registries/images")
+@get("/v5/{project_id:str}/image/registries/images", action="hss:images:list")
 async def list_registry_images(call: TheCall, services: TheServices) -> Response[RegistryImages]:
     """Answer ``ListRegistryImages``."""
     query = call.query
@@ -58,7 +58,7 @@ async def list_registry_images(call: TheCall, services: TheServices) -> Response
     return Response(answer, headers=worth_headers(verdict=page.verdict, as_of=page.as_of))
 
 
-@get("/v5/{project_id:str}/image/swr-repository")
+@get("/v5/{project_id:str}/image/swr-repository", action="hss:images:list")
 async def list_swr_images(call: TheCall, services: TheServices) -> Response[SwrImages]:
     """Answer ``ListSwrImageRepository``."""
     query = call.query
@@ -80,7 +80,7 @@ async def list_swr_images(call: TheCall, services: TheServices) -> Response[SwrI
     return Response(answer, headers=worth_headers(verdict=page.verdict, as_of=page.as_of))
 
 
-@get("/v5/{project_id:str}/image/asset/statistics")
+@get("/v5/{project_id:str}/image/asset/statistics", action="hss:imageStatistics:get")
 async def show_asset_statistics(call: TheCall, services: TheServices) -> Response[AssetStatistics]:
     """Answer ``ShowImageAssetStatistics``."""
     page: ImagePage = await services.inventory.count_images(call.caller, call.scope())

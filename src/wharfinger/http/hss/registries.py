@@ -18,7 +18,7 @@ _STATES = ("success", "fail", "accessing")
 _OUR_FAULTS = frozenset({"error", "store_unavailable", "fenced", "setup"})
 
 
-@get("/v5/{project_id:str}/image/registries")
+@get("/v5/{project_id:str}/image/registries", action="hss:imageRegistries:list")
 async def list_registries(call: TheCall, services: TheServices) -> Response[Registries]:
     """Answer ``ListRegistry``."""
     query = call.query

@@ -24,7 +24,7 @@ TASK_ID_HEADER = "X-Wharfinger-Task-Id"
 _IMAGE_TYPES = ("private_image", "shared_image")
 
 
-@post("/v5/{project_id:str}/image/synchronize", status_code=200)
+@post("/v5/{project_id:str}/image/synchronize", status_code=200, action="hss:images:synchronize")
 async def run_image_synchronize(call: TheCall, services: TheServices) -> Response[Synchronized]:
     """Answer ``RunImageSynchronize``: 200 is sent once the run is stored."""
     request = read_body(call.body or b"{}", SynchronizeRequest)
@@ -38,7 +38,9 @@ async def run_image_synchronize(call: TheCall, services: TheServices) -> Respons
     return Response(answer, headers=_deprecation(call) | {TASK_ID_HEADER: task_id})
 
 
-@post("/v5/{project_id:str}/image/image-sync/tasks", status_code=200)
+@post(
+    "/v5/{project_id:str}/image/image-sync/tasks", status_code=200, action="hss:images:synchronize"
+)
 async def create_image_synchronize_task(
     call: TheCall, services: TheServices
 ) -> Response[SynchronizeTask]:

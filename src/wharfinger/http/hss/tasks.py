@@ -23,7 +23,7 @@ _TYPES = ("image_sync", "image_scan")
 _TASK_TYPES = ("cycle", "manual", "autoSync", "manualSync")
 
 
-@get("/v5/{project_id:str}/image/tasks")
+@get("/v5/{project_id:str}/image/tasks", action="hss:imageTasks:list")
 async def list_tasks(call: TheCall, services: TheServices) -> Response[Tasks]:
     """Answer ``ListImageScanTask``. There are no scans here, so their list is empty."""
     query = call.query
@@ -42,7 +42,10 @@ async def list_tasks(call: TheCall, services: TheServices) -> Response[Tasks]:
     return Response(Tasks(total_num=total, data_list=[_task(task) for task in tasks]))
 
 
-@get("/v5/{project_id:str}/image/image-sync/tasks/{task_id:str}/registries")
+@get(
+    "/v5/{project_id:str}/image/image-sync/tasks/{task_id:str}/registries",
+    action="hss:imageTasks:get",
+)
 async def list_task_registries(
     call: TheCall, services: TheServices, task_id: FromPath[str]
 ) -> Response[TaskRegistries]:

@@ -1,0 +1,236 @@
+"""Users of an account, and what they may do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, cast
+
+import typer
+
+from wharfinger.cli.common import (
+    JsonFlag,
+    ProjectOption,
+    print_json,
+    print_line,
+    print_table,
+    read_secret,
+    with_house,
+)
+from wharfinger.domain.errors import NotFoundError, SetupError
+from wharfinger.domain.policy import read_policy
+from wharfinger.identity.passwords import check_new_password, hash_password
+from wharfinger.store.principals import Grant, Kind, NamedPolicy, User
+from wharfinger.wiring import House
+
+users = typer.Typer(help="Users: who logs in, and what each may do.", no_args_is_help=True)
+policies = typer.Typer(help="Policies: what may be granted to users.", no_args_is_help=True)
+
+UserArgument = Annotated[str, typer.Argument(help="The user's name.", metavar="NAME")]
+PasswordFlag = Annotated[
+    bool, typer.Option("--password-stdin", help="Read a password from standard input.")
+]
+EverywhereFlag = Annotated[
+    bool, typer.Option("--all-projects", help="In every project of the account, later ones too.")
+]
+
+
+@users.command("create")
+def create_user(
+    name: UserArgument,
+    project: ProjectOption,
+    kind: Annotated[
+        str, typer.Option(help="user, or account: one who may do everything.")
+    ] = "user",
+    policy: Annotated[
+        list[str] | None, typer.Option(help="Grant this in the project; repeatable.")
+    ] = None,
+    password_stdin: PasswordFlag = False,
+    json: JsonFlag = False,
+) -> None:
+    """Make a user in the account of a project; prints its id."""
+    if kind not in ("account", "user"):
+        raise typer.BadParameter("must be account or user", param_hint="--kind")
+    password_hash = _new_password() if password_stdin else None
+
+    async def make(house: House) -> str:
+        account = await account_of(house, project)
+        return await house.principals.create_user(
+            account,
+            name,
+            kind=cast("Kind", kind),
+            password_hash=password_hash,
+            grants=[Grant(policy=one, project=project) for one in policy or ()],
+        )
+
+    user_id = with_house(make)
+    if json:
+        print_json({"id": user_id, "name": name})
+    else:
+        print_line(user_id)
+
+
+@users.command("list")
+def list_users(project: ProjectOption, json: JsonFlag = False) -> None:
+    """List the users of a project's account with what they are granted."""
+
+    async def find(house: House) -> list[User]:
+        return await house.principals.list_users(await account_of(house, project))
+
+    found = with_house(find)
+    if json:
+        print_json(found)
+        return
+    rows = [
+        (
+            user.id,
+            user.name,
+            user.kind,
+            ", ".join(f"{g.policy} in {g.project or 'all projects'}" for g in user.grants),
+            "password" if user.has_password else "keys only",
+            "disabled" if user.disabled else "",
+        )
+        for user in found
+    ]
+    print_table(["id", "name", "kind", "granted", "logs in with", ""], rows)
+
+
+@users.command("disable")
+def disable_user(name: UserArgument, project: ProjectOption) -> None:
+    """Close a user: no login, and neither its tokens nor its keys work."""
+
+    async def disable(house: House) -> None:
+        await house.principals.disable_user(await account_of(house, project), name)
+
+    with_house(disable)
+
+
+@users.command("enable")
+def enable_user(name: UserArgument, project: ProjectOption) -> None:
+    """Open a user again."""
+
+    async def enable(house: House) -> None:
+        await house.principals.enable_user(await account_of(house, project), name)
+
+    with_house(enable)
+
+
+@users.command("password")
+def change_password(name: UserArgument, project: ProjectOption) -> None:
+    """Set a user's password, read from standard input; its tokens end."""
+    password_hash = _new_password()
+
+    async def change(house: House) -> None:
+        account = await account_of(house, project)
+        await house.principals.set_password(account, name, password_hash)
+
+    with_house(change)
+
+
+@users.command("grant")
+def grant(
+    name: UserArgument,
+    policy: Annotated[str, typer.Argument(help="A policy's name.")],
+    project: ProjectOption,
+    all_projects: EverywhereFlag = False,
+) -> None:
+    """Grant a policy to a user; it counts from the next call on."""
+
+    async def do(house: House) -> None:
+        account = await account_of(house, project)
+        where = None if all_projects else project
+        await house.principals.grant(account, name, policy, where)
+
+    with_house(do)
+
+
+@users.command("revoke")
+def revoke(
+    name: UserArgument,
+    policy: Annotated[str, typer.Argument(help="A policy's name.")],
+    project: ProjectOption,
+    all_projects: EverywhereFlag = False,
+) -> None:
+    """Take a granted policy back, exactly as it was granted."""
+
+    async def do(house: House) -> None:
+        account = await account_of(house, project)
+        where = None if all_projects else project
+        await house.principals.revoke(account, name, policy, where)
+
+    with_house(do)
+
+
+@policies.command("create")
+def create_policy(
+    name: Annotated[str, typer.Argument(help="What it is called in the account.")],
+    project: ProjectOption,
+    file: Annotated[
+        Path, typer.Option(help='JSON: {"Version": "1.1", "Statement": […]}.', show_default=False)
+    ],
+) -> None:
+    """Keep a policy in the account of a project."""
+    try:
+        document = file.read_bytes()
+    except OSError as exc:
+        raise SetupError(f"{file} cannot be read: {exc.strerror}") from exc
+    policy = read_policy(document)
+
+    async def create(house: House) -> None:
+        await house.principals.create_policy(await account_of(house, project), name, policy)
+
+    with_house(create)
+
+
+@policies.command("list")
+def list_policies(project: ProjectOption, json: JsonFlag = False) -> None:
+    """List the system's policies and the account's own."""
+    found = with_house(lambda house: _policies(house, project))
+    if json:
+        print_json(found)
+        return
+    rows = [
+        (
+            one.name,
+            "system" if one.system else "",
+            "; ".join(f"{s.effect} {', '.join(s.action)}" for s in one.policy.statement),
+        )
+        for one in found
+    ]
+    print_table(["name", "", "statements"], rows)
+
+
+@policies.command("delete")
+def delete_policy(
+    name: Annotated[str, typer.Argument(help="A policy of the account's own.")],
+    project: ProjectOption,
+) -> None:
+    """Delete a policy that nobody is granted."""
+
+    async def delete(house: House) -> None:
+        await house.principals.delete_policy(await account_of(house, project), name)
+
+    with_house(delete)
+
+
+async def account_of(house: House, project_id: str) -> str:
+    """The account that a project belongs to.
+
+    Raises:
+        NotFoundError: there is no such project.
+    """
+    project = await house.callers.find_project(project_id)
+    if project is None:
+        raise NotFoundError(
+            f"there is no project {project_id!r}; see them with: wharfinger project list"
+        )
+    return project.account_id
+
+
+async def _policies(house: House, project: str) -> list[NamedPolicy]:
+    return await house.principals.list_policies(await account_of(house, project))
+
+
+def _new_password() -> str:
+    password = read_secret("password")
+    check_new_password(password)
+    return hash_password(password)

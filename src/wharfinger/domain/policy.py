@@ -1,0 +1,138 @@
+"""What a caller may do: policies in the cloud's JSON form, and how they are weighed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from wharfinger.domain.errors import InvalidParameterError
+
+# Of roles and policies, and of identity policies.
+VERSIONS = ("1.1", "5.0")
+MOST_STATEMENTS = 8
+MOST_ACTIONS = 100
+_IDENTITY = "5.0"
+_ACTION = re.compile(r"[A-Za-z0-9_*-]{1,64}(:[A-Za-z0-9_*-]{1,64}){2}")
+
+
+class Statement(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
+    """Allows or denies actions; ``*`` stands for any text within one of an action's three parts."""
+
+    effect: str
+    action: tuple[str, ...]
+
+    def speaks_of(self, action: str) -> bool:
+        """Whether one of its patterns matches. Letters match in either case."""
+        return any(_matches(pattern, action) for pattern in self.action)
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
+    """A policy's document."""
+
+    version: str
+    statement: tuple[Statement, ...]
+
+
+def may(policies: Iterable[Policy], action: str, *, free: bool = False) -> bool:
+    """Weigh policies: a Deny wins, then an Allow; what nobody mentions is not allowed.
+
+    ``free`` marks an operation for which the cloud asks no permission of callers that are
+    authorised by identity policies; those need no Allow for it.
+    """
+    held = list(policies)
+    effects = {one.effect for p in held for one in p.statement if one.speaks_of(action)}
+    if "Deny" in effects:
+        return False
+    return "Allow" in effects or (free and any(p.version == _IDENTITY for p in held))
+
+
+def read_policy(document: bytes | str) -> Policy:
+    """Read a policy, and refuse what we would not weigh: conditions, and resources but ``*``.
+
+    Raises:
+        InvalidParameterError: the message names the part and what would be accepted.
+    """
+    try:
+        raw = msgspec.json.decode(document, type=dict[str, Any])
+        _refuse_what_is_not_weighed(raw)
+        policy = msgspec.convert(raw, Policy)
+    except msgspec.ValidationError as exc:
+        what, _, where = str(exc).partition(" - at ")
+        raise InvalidParameterError(where.strip("`").removeprefix("$.") or "policy", what) from exc
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise InvalidParameterError("policy", f"must be JSON: {exc}") from exc
+    _check(policy)
+    return policy
+
+
+def _refuse_what_is_not_weighed(raw: Mapping[str, Any]) -> None:
+    if unknown := sorted(raw.keys() - {"Version", "Statement"}):
+        raise InvalidParameterError(unknown[0], "is no part of a policy")
+    statements = raw.get("Statement")
+    for one in statements if isinstance(statements, list) else ():
+        if not isinstance(one, dict):
+            continue
+        # A condition that is ignored would allow more than its author meant to.
+        if unknown := sorted(one.keys() - {"Effect", "Action", "Resource"}):
+            raise InvalidParameterError(f"Statement.{unknown[0]}", "is not supported here")
+        if one.get("Resource", ["*"]) not in (["*"], "*"):
+            raise InvalidParameterError("Statement.Resource", 'must be ["*"] or be left out')
+
+
+def _check(policy: Policy) -> None:
+    if policy.version not in VERSIONS:
+        raise InvalidParameterError("Version", f"must be {' or '.join(VERSIONS)}")
+    if not 1 <= len(policy.statement) <= MOST_STATEMENTS:
+        raise InvalidParameterError("Statement", f"must hold 1 to {MOST_STATEMENTS}")
+    for one in policy.statement:
+        if one.effect not in ("Allow", "Deny"):
+            raise InvalidParameterError("Statement.Effect", "must be Allow or Deny")
+        if not 1 <= len(one.action) <= MOST_ACTIONS:
+            raise InvalidParameterError("Statement.Action", f"must hold 1 to {MOST_ACTIONS}")
+        for action in one.action:
+            if not _ACTION.fullmatch(action):
+                raise InvalidParameterError(
+                    "Statement.Action", "must read service:resource:operation, * for any text"
+                )
+
+
+def _matches(pattern: str, action: str) -> bool:
+    wanted, given = pattern.lower().split(":"), action.lower().split(":")
+    return len(wanted) == len(given) and all(map(_part_matches, wanted, given))
+
+
+def _part_matches(pattern: str, part: str) -> bool:
+    # Not a regular expression: many stars over a long text would take for ever.
+    first, *rest = pattern.split("*")
+    if not rest:
+        return pattern == part
+    *middle, last = rest
+    if len(part) < len(first) + len(last):
+        return False
+    if not part.startswith(first) or not part.endswith(last):
+        return False
+    at, end = len(first), len(part) - len(last)
+    for piece in middle:
+        at = part.find(piece, at, end)
+        if at < 0:
+            return False
+        at += len(piece)
+    return True
+
+
+def _allowing(*actions: str) -> Policy:
+    statement = Statement(effect="Allow", action=actions)
+    return Policy(version="1.1", statement=(statement,))
+
+
+ADMINISTRATOR = _allowing("*:*:*")
+SYSTEM_POLICIES: Mapping[str, Policy] = {
+    # Everything, also over other users' tokens.
+    "administrator": ADMINISTRATOR,
+    # Everything that concerns images.
+    "full-access": _allowing("hss:*:*", "wharfinger:*:*"),
+    "read-only": _allowing("hss:*:list", "hss:*:get", "wharfinger:*:list", "wharfinger:*:get"),
+}

@@ -1,0 +1,1 @@
+"""IAM v3 as Keystone and the cloud speak it: tokens, projects, temporary keys."""

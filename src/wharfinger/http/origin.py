@@ -1,0 +1,64 @@
+"""Where a request came from, and the address that it was sent to: a proxy may stand between."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Sequence
+
+from litestar.types import HTTPScope
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_HOST = re.compile(r"[A-Za-z0-9.-]{1,253}(:\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:\d{1,5})?")
+
+
+def source_address(scope: HTTPScope, proxies: Sequence[Network]) -> str:
+    """The address of whoever sent the request.
+
+    Only a proxy of ours is believed what it says in ``X-Forwarded-For``, and of that only what
+    our proxies added: the last address that is not one of theirs.
+    """
+    client = scope.get("client")
+    peer = client[0] if client else ""
+    if not _is_within(peer, proxies):
+        return peer
+    said = _header(scope, b"x-forwarded-for").split(",")
+    for hop in reversed([one.strip() for one in said if one.strip()]):
+        if not _is_address(hop):
+            break
+        peer = hop
+        if not _is_within(hop, proxies):
+            break
+    return peer
+
+
+def own_address(scope: HTTPScope, proxies: Sequence[Network]) -> str:
+    """Our own address as the caller knows it, such as ``https://hss.example``."""
+    client = scope.get("client")
+    scheme = scope["scheme"]
+    if client and _is_within(client[0], proxies):
+        said = _header(scope, b"x-forwarded-proto").strip().lower()
+        scheme = said if said in ("http", "https") else scheme
+    host = _header(scope, b"host")
+    if not _HOST.fullmatch(host):
+        name, port = scope.get("server") or ("localhost", None)
+        host = f"{name}:{port}" if port else name
+    return f"{scheme}://{host}"
+
+
+def _header(scope: HTTPScope, wanted: bytes) -> str:
+    values = [value for name, value in scope["headers"] if name.lower() == wanted]
+    return b",".join(values).decode("latin-1")
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_within(text: str, networks: Sequence[Network]) -> bool:
+    return _is_address(text) and any(ipaddress.ip_address(text) in one for one in networks)

@@ -1,0 +1,88 @@
+"""Brings every stored secret under the newest key."""
+
+from __future__ import annotations
+
+from wharfinger.store.callers import Callers, credential_context
+from wharfinger.store.database import Connection, Database, all_rows
+from wharfinger.store.named_sql import queries
+from wharfinger.store.registries import registry_context
+from wharfinger.store.sealing import Sealer
+
+_SQL = queries("identity")
+
+
+class Resealing:
+    """Re-seals secrets while everything else goes on; a secret changed meanwhile is left alone."""
+
+    def __init__(self, database: Database, callers: Callers, sealer: Sealer) -> None:
+        self._database = database
+        self._callers = callers
+        self._sealer = sealer
+
+    async def rotate(self, *, drop_old: bool = False) -> int:
+        """Add a key, re-seal everything under it, and return how many secrets that were.
+
+        The key before it stays in the file, for a process that has just sealed something under
+        it, until the next rotation; ``drop_old`` removes it at once. Keys before that one go.
+
+        Raises:
+            SetupError: a secret cannot be opened, or the key file cannot be written.
+        """
+        before = self._sealer.newest
+        self._sealer.add_key()
+        done = await self._reseal_all()
+        # What was written under the old key while the first pass was under way.
+        done += await self._reseal_all()
+        self._sealer.drop_keys(but=() if drop_old else (before,))
+        return done
+
+    async def _reseal_all(self) -> int:
+        done = 0
+        for project in await self._callers.list_projects():
+            async with self._database.tenant(project.id) as connection:
+                done += await self._credentials(connection, project.id)
+                done += await self._registries(connection, project.id)
+        return done
+
+    async def _credentials(self, connection: Connection, project_id: str) -> int:
+        done = 0
+        after: str | None = None
+        while True:
+            rows = await all_rows(connection, _SQL["sealed_credentials"], {"after": after})
+            if not rows:
+                return done
+            after = rows[-1]["access_key"]
+            for row in rows:
+                context = credential_context(project_id, row["access_key"])
+                values = {"access_key": row["access_key"]}
+                done += await self._one(
+                    connection, "reseal_credential", row["secret_sealed"], context, values
+                )
+
+    async def _registries(self, connection: Connection, project_id: str) -> int:
+        done = 0
+        for row in await all_rows(connection, _SQL["sealed_registries"]):
+            context = registry_context(project_id, str(row["id"]))
+            values = {"registry": row["id"]}
+            done += await self._one(
+                connection, "reseal_registry", row["credential_sealed"], context, values
+            )
+        return done
+
+    async def _one(
+        self,
+        connection: Connection,
+        query: str,
+        sealed: bytes,
+        context: bytes,
+        values: dict[str, object],
+    ) -> int:
+        before = bytes(sealed)
+        if self._sealer.is_current(before):
+            return 0
+        secret = self._sealer.unseal(before, context=context)
+        again = self._sealer.seal(secret, context=context)
+        cursor = await connection.execute(
+            _SQL[query], {**values, "before": before, "sealed": again}
+        )
+        return cursor.rowcount

@@ -1,0 +1,148 @@
+"""What policies allow, and what of the cloud's JSON form is taken."""
+
+import itertools
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wharfinger.domain.errors import InvalidParameterError, NotAllowedError
+from wharfinger.domain.model import Caller
+from wharfinger.domain.policy import SYSTEM_POLICIES, may, read_policy
+
+
+def policy(*statements, version="1.1"):
+    document = {
+        "Version": version,
+        "Statement": [{"Effect": effect, "Action": actions} for effect, actions in statements],
+    }
+    return read_policy(json.dumps(document))
+
+
+def test_what_nobody_mentions_is_not_allowed():
+    assert not may([], "hss:images:list")
+    assert not may([policy(("Allow", ["hss:hosts:list"]))], "hss:images:list")
+    assert may([policy(("Allow", ["hss:images:list"]))], "hss:images:list")
+
+
+def test_a_deny_wins_wherever_it_stands():
+    allow, deny = policy(("Allow", ["*:*:*"])), policy(("Deny", ["hss:images:*"]))
+    both = policy(("Deny", ["hss:images:list"]), ("Allow", ["hss:images:list"]))
+
+    for order in itertools.permutations([allow, deny]):
+        assert not may(order, "hss:images:list")
+    assert not may([both, allow], "hss:images:list")
+    assert may([allow, deny], "hss:imageTasks:list")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "matches"),
+    [
+        ("*:*:*", True),
+        ("hss:*:list", True),
+        ("hss:image*:list", True),
+        ("hss:*ages:l*t", True),
+        ("hss:*a*e*s:list", True),
+        ("HSS:Images:LIST", True),
+        ("hss:images:lis", False),
+        ("hss:image*s*s:list", False),
+        ("hss:*imagess:list", False),
+        ("swr:*:*", False),
+        ("hss:images:get", False),
+    ],
+)
+def test_a_star_stands_for_any_text_within_a_part(pattern, matches):
+    assert may([policy(("Allow", [pattern]))], "hss:images:list") is matches
+
+
+@given(st.text("ab*", max_size=8), st.text("ab", max_size=8))
+def test_stars_match_as_they_do_everywhere_else(pattern, part):
+    import fnmatch
+
+    if not pattern or not part:
+        return
+    allowed = may([policy(("Allow", [f"hss:images:{pattern}"]))], f"hss:images:{part}")
+
+    assert allowed is fnmatch.fnmatchcase(part, pattern)
+
+
+def test_many_stars_take_no_time():
+    pattern = "*a" * 32
+
+    assert not may([policy(("Allow", [f"hss:{pattern}:list"]))], f"hss:{'a' * 31}:list")
+
+
+def test_reading_is_not_writing():
+    held = [SYSTEM_POLICIES["read-only"]]
+
+    assert may(held, "hss:images:list")
+    assert may(held, "wharfinger:runs:get")
+    assert not may(held, "hss:images:synchronize")
+    assert not may(held, "wharfinger:heldImages:accept")
+    assert not may([SYSTEM_POLICIES["full-access"]], "iam:tokens:get")
+    assert may([SYSTEM_POLICIES["administrator"]], "iam:tokens:get")
+
+
+def test_identity_policies_need_no_allow_where_the_cloud_asks_for_none():
+    unrelated = policy(("Allow", ["ecs:servers:list"]), version="5.0")
+    deny = policy(("Deny", ["hss:images:synchronize"]), version="5.0")
+    older = policy(("Allow", ["ecs:servers:list"]))
+
+    assert may([unrelated], "hss:images:synchronize", free=True)
+    assert not may([unrelated], "wharfinger:changes:list")
+    assert not may([unrelated, deny], "hss:images:synchronize", free=True)
+    assert not may([older], "hss:images:synchronize", free=True)
+    assert not may([], "hss:images:synchronize", free=True)
+
+
+@pytest.mark.parametrize(
+    ("document", "parameter"),
+    [
+        ("", "policy"),
+        ("[]", "policy"),
+        ('{"Statement": []}', "policy"),
+        ('{"Version": "2", "Statement": [{"Effect": "Allow", "Action": ["a:b:c"]}]}', "Version"),
+        ('{"Version": "1.1", "Statement": []}', "Statement"),
+        (
+            '{"Version": "1.1", "Statement": [{"Effect": "Maybe", "Action": ["a:b:c"]}]}',
+            "Statement.Effect",
+        ),
+        (
+            '{"Version": "1.1", "Statement": [{"Effect": "Allow", "Action": ["a:b"]}]}',
+            "Statement.Action",
+        ),
+        (
+            '{"Version": "1.1", "Statement": [{"Effect": "Allow", "Action": []}]}',
+            "Statement.Action",
+        ),
+        (
+            (
+                '{"Version": "1.1", "Statement": [{"Effect": "Allow", "Action": ["a:b:c"],'
+                ' "Condition": {}}]}'
+            ),
+            "Statement.Condition",
+        ),
+        (
+            (
+                '{"Version": "1.1", "Statement": [{"Effect": "Allow", "Action": ["a:b:c"],'
+                ' "Resource": ["hss:*:*:image:1"]}]}'
+            ),
+            "Statement.Resource",
+        ),
+        ('{"Version": "1.1", "Statement": ["x"]}', "Statement[0]"),
+        ('{"Version": "1.1", "Depends": [], "Statement": []}', "Depends"),
+    ],
+)
+def test_what_would_not_be_weighed_is_refused_by_name(document, parameter):
+    with pytest.raises(InvalidParameterError) as refused:
+        read_policy(document)
+
+    assert refused.value.parameter == parameter
+
+
+def test_a_refusal_names_the_action():
+    caller = Caller(project_id="p", project_name="p", principal="x", policies=())
+
+    with pytest.raises(NotAllowedError, match="hss:images:list"):
+        caller.require("hss:images:list")
