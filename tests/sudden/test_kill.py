@@ -20,6 +20,7 @@ GOES_ON_S = 20
 ENDED_S = 60
 
 
+@pytest.mark.hard_case("H24", guard="wharfinger.sync.queue:Worker._reap")
 async def test_a_killed_worker_costs_a_moment(service, database, upstream):
     service.synchronise()
     database.await_(HALF_WAY, within_s=30)
@@ -31,6 +32,7 @@ async def test_a_killed_worker_costs_a_moment(service, database, upstream):
     expect_an_undisturbed_result(database, upstream)
 
 
+@pytest.mark.hard_case("H24", guard="wharfinger.sync.queue:Worker._reap")
 async def test_a_killed_service_goes_on_when_it_is_started_again(service, database, upstream):
     service.synchronise()
     database.await_(HALF_WAY, within_s=30)
