@@ -5,6 +5,7 @@ VENV ?= .venv
 KEYSTONE_VENV := .venv-keystone
 TESTS ?= tests
 JOBS ?= 2
+SOAK_MINUTES ?= 30
 
 BIN := $(VENV)/bin
 # pip checks every file against the lock; where it finds them is the machine's own affair.
@@ -31,6 +32,14 @@ setup: $(VENV)/.run ## Make .venv from the lock; afterwards .venv/bin/wharfinger
 .PHONY: test
 test: dev ## Run the whole suite, PostgreSQL included (TESTS=tests/cli: a part of it)
 	@$(BIN)/python -m pytest -q -n $(JOBS) $(TESTS)
+
+.PHONY: hard-cases
+hard-cases: dev ## Play the known bad days of registries and print which test shows what
+	@$(BIN)/python -m pytest -q -n $(JOBS) --hard-cases
+
+.PHONY: mutants
+mutants: dev ## Plant bugs one by one and see the test beside each fail (MUTANTS=word: only those)
+	@$(BIN)/python tests/mutants/run.py $(MUTANTS)
 
 .PHONY: keystone
 keystone: $(KEYSTONE_VENV)/.done ## Install OpenStack Keystone in .venv-keystone, for the tests that need it
@@ -59,9 +68,17 @@ types: dev ## Check the types
 imports: dev ## Check the layers
 	@$(BIN)/lint-imports
 
+.PHONY: kill-matrix
+kill-matrix: dev ## Kill -9 worker, service and database at every kill point (five minutes)
+	@$(BIN)/python -m pytest -q -n 0 tests/sudden/test_kill_matrix.py
+
 .PHONY: bench
 bench: dev ## Measure syncs beside the official SDK and curl (needs nginx; up to 20 minutes)
 	@$(BIN)/python -m bench
+
+.PHONY: soak
+soak: dev ## Faults, kills and changes in twenty registries at once (SOAK_MINUTES=30)
+	@$(BIN)/python -m bench.soak --minutes $(SOAK_MINUTES)
 
 .PHONY: wheel
 wheel: dev ## Build dist/*.whl and dist/*.tar.gz

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from bench.bell import ring
 from bench.course import Course
 from bench.report import as_json, lines, machine, size_of, table
 from bench.wharf import Server
@@ -57,11 +58,12 @@ def main(given: list[str] | None = None) -> int:
         for name, value in settings.items():
             print(value if name == "version" else f"{name} = {value}")
         course = Course(folder, server, runs=chosen.runs, say=_say)
+        hints = asyncio.run(ring(server, _say))
         cells = asyncio.run(course.run(sizes, delays_s))
-    found = lines(cells)
+    found = lines(cells, hints)
     where["took_s"] = round(time.monotonic() - began)
     chosen.json.parent.mkdir(parents=True, exist_ok=True)
-    told = msgspec.json.format(msgspec.json.encode(as_json(cells, settings, where)))
+    told = msgspec.json.format(msgspec.json.encode(as_json(cells, hints, settings, where)))
     chosen.json.write_bytes(told + b"\n")
     print(f"\n{table(found)}\n")
     missed = sum(line.met is False for line in found)

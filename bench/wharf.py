@@ -246,6 +246,14 @@ class Wharf:
             raise RuntimeError("an image is stored twice")
         return set(rows)
 
+    def has(self, tag: str, digest: str) -> bool:
+        """Whether an image of this tag and digest is listed."""
+        query = (
+            "SELECT EXISTS (SELECT FROM image"
+            " WHERE tag = %s AND digest = %s AND retired_at IS NULL)"
+        )
+        return bool(_value(self._watch, query, tag, digest))
+
     def lies(self, name: str) -> int:
         """How many changes behind a standing fingerprint a registry is known for."""
         return int(

@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import tempfile
-import time
 import uuid
 from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
@@ -18,7 +17,9 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from wharfinger.store.cluster import DATABASE, OWNER, is_free
+from clusters import FAST, await_end
+from hard_case_table import HardCases
+from wharfinger.store.cluster import DATABASE, OWNER
 from wharfinger.store.database import Database, DatabaseAddress, connection_options
 from wharfinger.store.embedded import Lease, hold
 from wharfinger.store.migrate import migrate
@@ -26,17 +27,6 @@ from yard import upstream, yard
 
 # Fixtures of a house at work, for whatever folder of tests wants one.
 __all__ = ["upstream", "yard"]
-
-# A crash of the machine loses the test cluster, which is thrown away anyway.
-FAST = {
-    "fsync": "off",
-    "synchronous_commit": "off",
-    "full_page_writes": "off",
-    "shared_buffers": "64MB",
-    "max_wal_size": "256MB",
-    "autovacuum": "off",
-    "logging_collector": "off",
-}
 
 # Set where the machine is meant to have all that tests need: a skip is a failure then.
 REQUIRE_ALL = "WHARFINGER_TESTS_REQUIRE_ALL"
@@ -47,8 +37,16 @@ _folder = pytest.StashKey[Path]()
 _folder_lock = pytest.StashKey[int]()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the hard cases be run alone, with their table at the end."""
+    parser.addoption("--hard-cases", action="store_true", help="the hard cases, and their table")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Choose the session's folder: short, for socket paths, and shared by all workers."""
+    if config.getoption("--hard-cases"):
+        config.option.markexpr = "hard_case"
+        config.pluginmanager.register(HardCases(), "hard-cases")
     worker = getattr(config, "workerinput", None)
     if worker is not None:
         config.stash[_folder] = Path(worker["cluster_folder"])
@@ -230,15 +228,6 @@ def own_cluster(data_dir: Path) -> Iterator[Lease]:
     """A server of the test's own, to be broken."""
     with hold(data_dir, settings=FAST) as lease:
         yield lease
-
-
-def await_end(data_dir: Path) -> None:
-    """Wait until the keeper of a data directory has gone."""
-    keeper_lock = data_dir / "postgresql" / "keeper.lock"
-    deadline = time.monotonic() + 30
-    while keeper_lock.exists() and not is_free(keeper_lock):
-        assert time.monotonic() < deadline, "the keeper does not stop"
-        time.sleep(0.05)
 
 
 # --- what is skipped -----------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,10 +18,12 @@ from wharfinger.store import registries
 from wharfinger.store.database import DatabaseAddress
 from wharfinger.store.registries import NewRegistry
 from wharfinger.testing.model import made_up_world
+from wharfinger.testing.server import LoopbackServer
 from wharfinger.testing.upstream import Upstream
 from wharfinger.wiring import House, open_house
 
 PROJECT = "acme-project"
+NOBODY = RegistryCredential(kind="none")
 
 
 @dataclass
@@ -51,24 +54,52 @@ class Yard:
             ),
         )
 
+    async def add_oci(
+        self,
+        registry: LoopbackServer,
+        credential: RegistryCredential = NOBODY,
+        *,
+        name: str = "other",
+        allow_private_networks: bool = True,
+        **options,
+    ) -> str:
+        new = NewRegistry(
+            name=name,
+            kind="Other",
+            address=registry.url,
+            options=options,
+            allow_private_networks=allow_private_networks,
+        )
+        return await self.add(new, credential)
+
     async def add(self, new: NewRegistry, credential: RegistryCredential) -> str:
         async with self.house.database.tenant(PROJECT) as tx:
             return await registries.add_registry(
                 tx, PROJECT, new, credential, seals=self.house.keys
             )
 
-    async def sync(self, *, full: bool = False, names: tuple[str, ...] = ()) -> RunProgress:
+    async def sync(
+        self, *, full: bool = False, names: tuple[str, ...] = (), within_s: float = 60
+    ) -> RunProgress:
         """Synchronise and wait; the one run of the task."""
         task_id = await self.house.synchroniser.synchronise_names(self.caller, names, full=full)
-        return (await self.ended(task_id))[0]
+        return (await self.ended(task_id, within_s=within_s))[0]
 
     async def ended(self, task_id: str, *, within_s: float = 60) -> tuple[RunProgress, ...]:
-        async with asyncio.timeout(within_s):
-            while True:
-                task = await self.house.synchroniser.task(self.caller, task_id)
-                if task.finished_at is not None:
-                    return task.runs
-                await asyncio.sleep(0.03)
+        deadline = time.monotonic() + within_s
+        while True:
+            task = await self.house.synchroniser.task(self.caller, task_id)
+            if task.finished_at is not None:
+                return task.runs
+            assert time.monotonic() < deadline, f"not ended within {within_s} s: {task.runs}"
+            await asyncio.sleep(0.03)
+
+    async def quiet(self, *, within_s: float = 20) -> None:
+        """Wait until no run is open, whoever asked for it."""
+        deadline = time.monotonic() + within_s
+        while self.value("SELECT count(*) FROM run WHERE state <> 'finished'"):
+            assert time.monotonic() < deadline, f"a run is still open after {within_s} s"
+            await asyncio.sleep(0.03)
 
     def stored(self) -> set[tuple[str, str, str]]:
         """(path, tag, digest) of every live image."""
@@ -82,6 +113,20 @@ class Yard:
         ).fetchall()
         assert len(rows) == len(set(rows))
         return set(rows)
+
+    def verdicts(self) -> dict[str, tuple[str, str | None]]:
+        """Of every live repository: what it is worth, and the code of the reason."""
+        rows = self.owner.execute(
+            """
+            SELECT CASE WHEN namespace = '' THEN name ELSE namespace || '/' || name END,
+                   verdict, verdict_reason ->> 'code'
+            FROM repository WHERE retired_at IS NULL
+            """
+        ).fetchall()
+        return {path: (verdict, code) for path, verdict, code in rows}
+
+    def registry_verdict(self) -> str:
+        return self.value("SELECT verdict FROM registry")
 
     def events(self) -> list[tuple[str, str | None]]:
         return self.owner.execute("SELECT kind, tag FROM event ORDER BY seq").fetchall()

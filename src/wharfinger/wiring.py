@@ -272,7 +272,8 @@ async def open_house(
         conninfo=address.app,
         kwargs={"options": connection_options(address.app)},
         min_size=1,
-        max_size=4,
+        # A worker listens on two.
+        max_size=5,
         timeout=10,
     )
     queue = SyncQueue(connector)

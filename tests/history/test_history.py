@@ -243,6 +243,7 @@ async def test_what_is_forgotten_is_an_error_and_the_list_stays_as_it_is(past):
     assert await history.prune("acme-project") == 0
 
 
+@pytest.mark.hard_case("H35", guard="wharfinger.service.history:History.prune")
 async def test_forgetting_everything_keeps_every_open_state(past):
     yard = past.yard
     stored = yard.stored()

@@ -175,7 +175,17 @@ def test_every_make_target_says_what_it_is_for():
         ["make", "-C", ROOT, "--no-print-directory"], capture_output=True, text=True, check=True
     ).stdout
 
-    for target in ("run", "setup", "test", "check", "lock", "bench", "clean"):
+    for target in (
+        "run",
+        "setup",
+        "test",
+        "hard-cases",
+        "mutants",
+        "check",
+        "lock",
+        "bench",
+        "clean",
+    ):
         assert re.search(rf"^  make {target} +\S", shown, re.MULTILINE), target
 
 

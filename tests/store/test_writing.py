@@ -66,6 +66,7 @@ async def test_a_moved_batch_closes_the_versions_before_it(database, owner):
     assert spans == [(True, True)] * 60
 
 
+@pytest.mark.hard_case("H27", guard="wharfinger.store.writing:publish_unit")
 async def test_readers_see_a_repository_as_it_was_or_as_it_is(database, owner):
     ids = repositories(owner, 3)
     await publish(database, owner, ids, version="one")

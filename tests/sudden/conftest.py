@@ -2,132 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-import psycopg
 import pytest
+from serving import Database, Service
 
 from wharfinger.store.embedded import hold
 from wharfinger.testing.model import made_up_world
 from wharfinger.testing.upstream import Upstream
-
-PROJECT = "acme"
-
-
-class Service:
-    """``wharfinger serve`` on a data directory of its own."""
-
-    def __init__(self, data_dir: Path, log: Path) -> None:
-        self.data_dir = data_dir
-        self._log = log
-        self._process: subprocess.Popen | None = None
-        self._url = self._token = ""
-
-    def start(self) -> None:
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "wharfinger", "serve", "--listen", "127.0.0.1:0"],
-                env=self._environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=log,
-            )
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline().decode()
-        assert line.startswith("listening on "), self._log.read_text()
-        self._url = line.removeprefix("listening on ").strip()
-
-    def synchronise(self) -> None:
-        """The founding call."""
-        request = urllib.request.Request(
-            f"{self._url}/v5/{PROJECT}/image/synchronize",
-            data=b'{"image_type": "private_image"}',
-            headers={"Content-Type": "application/json", "X-Auth-Token": self._token},
-        )
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            assert answer.status == 200
-
-    def settle_in(self, upstream: Upstream) -> None:
-        """Make a project, a registry and a token."""
-        self.run("project", "create", "acme", "--id", PROJECT)
-        self.run(
-            *("registry", "add", "--project", PROJECT, "--name", "swr", "--kind", "SwrPrivate"),
-            *("--address", upstream.url, "--access-key", upstream.key.access_key),
-            "--secret-key-stdin",
-            stdin=upstream.key.secret_key + "\n",
-        )
-        self._token = self.run("token", "create", "--project", PROJECT).splitlines()[-1]
-
-    def stop(self) -> None:
-        if self._process is None:
-            return
-        self._process.terminate()
-        self._process.wait(20)
-        self._forget()
-
-    def kill(self) -> None:
-        assert self._process is not None
-        self._process.kill()
-        self._process.wait(20)
-        self._forget()
-
-    def _forget(self) -> None:
-        if self._process is not None and self._process.stdout is not None:
-            self._process.stdout.close()
-        self._process = None
-
-    def run(self, *arguments: str, stdin: str = "") -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "wharfinger", *arguments],
-            env=self._environment(),
-            input=stdin,
-            text=True,
-            capture_output=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    def worker(self) -> int:
-        """The process id of the one worker."""
-        assert self._process is not None
-        found = children_of(self._process.pid, b"worker")
-        assert len(found) == 1
-        return found[0]
-
-    def postmaster(self) -> int:
-        pid_file = next(self.data_dir.rglob("postmaster.pid"))
-        return int(pid_file.read_text().splitlines()[0])
-
-    def _environment(self) -> dict[str, str]:
-        return {
-            **os.environ,
-            "WHARFINGER_DATA_DIR": str(self.data_dir),
-            "WHARFINGER_HOST_CONCURRENCY": "8",
-        }
-
-
-def children_of(parent: int, word: bytes) -> list[int]:
-    found = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            status = (entry / "stat").read_text().rpartition(")")[2].split()
-            words = (entry / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        # A zombie is dead, whatever kill -0 says.
-        if int(status[1]) == parent and status[0] != "Z" and word in words:
-            found.append(int(entry.name))
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -148,38 +31,6 @@ def service(tmp_path: Path, upstream: Upstream) -> Iterator[Service]:
         yield running
     finally:
         running.stop()
-
-
-class Database:
-    """Looks at the service's tables from outside, through any restart."""
-
-    def __init__(self, dsn: str) -> None:
-        self._dsn = dsn
-
-    def rows(self, query: str) -> list[tuple]:
-        options = "-c search_path=wharfinger,public"
-        with psycopg.connect(self._dsn, autocommit=True, options=options) as connection:
-            return connection.execute(query).fetchall()
-
-    def stored(self) -> set[tuple[str, str, str]]:
-        return set(
-            self.rows(
-                "SELECT r.namespace || '/' || r.name, i.tag, i.digest FROM image i"
-                " JOIN repository r ON r.id = i.repository_id WHERE i.retired_at IS NULL"
-            )
-        )
-
-    def await_(self, query: str, *, within_s: float) -> float:
-        """Wait until the query says true; how long that took, in seconds."""
-        began = time.monotonic()
-        while time.monotonic() - began < within_s:
-            try:
-                if self.rows(query)[0][0]:
-                    return time.monotonic() - began
-            except psycopg.OperationalError:
-                pass  # The database is just being killed, or recovers.
-            time.sleep(0.1)
-        raise AssertionError(f"not within {within_s} s: {query}; {self.rows('TABLE run')}")
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ async def test_a_killed_database_loses_nothing_and_the_run_goes_on(service, data
     service.synchronise()
     database.await_(HALF_WAY, within_s=30)
 
-    os.kill(service.postmaster(), signal.SIGKILL)
+    service.kill_database()
 
     database.await_(GOES_ON, within_s=GOES_ON_S)
     database.await_(ENDED, within_s=ENDED_S)

@@ -18,6 +18,7 @@ def push_everywhere(upstream) -> None:
         upstream.world.push(repository.path, "v9.9")
 
 
+@pytest.mark.hard_case("H1", guard="wharfinger.sync.engine:_Reader.read")
 @pytest.mark.parametrize(
     ("status", "code"),
     [
@@ -47,6 +48,7 @@ async def test_one_broken_repository_loses_nothing_and_is_reported(yard, upstrea
     assert yard.value("SELECT count(*) FROM event WHERE kind = 'retired'") == 0
 
 
+@pytest.mark.hard_case("H1", guard="wharfinger.store.runs:_sort_out")
 async def test_a_broken_repository_is_read_again_once_it_answers(yard, upstream):
     await yard.add_swr(upstream)
     fault = upstream.faults.answer(ITS_TAGS, 403, body={"error_code": "X", "error_msg": "no"})
@@ -71,6 +73,7 @@ async def test_a_passing_failure_is_tried_again_and_costs_nothing(yard, upstream
     assert yard.stored() == upstream.world.images()
 
 
+@pytest.mark.hard_case("H9", guard="wharfinger.sources._reading:decode")
 @pytest.mark.parametrize("break_it", ["html", "truncate", "cut_body", "reset"])
 async def test_a_listing_that_cannot_be_read_changes_nothing(yard, upstream, break_it):
     await yard.add_swr(upstream)
@@ -103,6 +106,7 @@ async def test_a_listing_cut_in_half_retires_nothing_and_keeps_what_was_read(yar
     assert run.added == 5
 
 
+@pytest.mark.hard_case("H3", guard="wharfinger.store.runs:_retire_repositories")
 async def test_a_registry_that_comes_up_empty_retires_nothing(yard, upstream):
     await yard.add_swr(upstream)
     await yard.sync()
@@ -135,6 +139,7 @@ async def test_what_was_held_and_comes_back_is_held_no_more(yard, upstream):
     assert yard.events()[-1][0] == "added"
 
 
+@pytest.mark.hard_case("H3", guard="wharfinger.store.writing:_retire_or_hold")
 async def test_a_repository_that_comes_up_empty_is_held_unless_its_own_row_agrees(yard, upstream):
     await yard.add_swr(upstream)
     await yard.sync()
@@ -214,6 +219,7 @@ async def test_pages_that_end_exactly_on_the_limit_are_complete(yard):
         assert yard.stored() == upstream.world.images()
 
 
+@pytest.mark.hard_case("H35", guard="wharfinger.store.runs:finish_run")
 async def test_a_tag_list_of_many_pages_is_published_as_one(yard):
     async with Upstream(made_up_world(2, 23)) as upstream:
         upstream.world.clock.follow_real_time()
@@ -243,13 +249,14 @@ async def test_a_long_tag_list_that_breaks_in_the_middle_changes_nothing(yard):
         assert yard.stored() == before
 
 
+@pytest.mark.hard_case("H2", guard="wharfinger.sync.engine:Engine._list")
 async def test_a_list_that_moves_between_two_pages_is_read_again(yard):
     async with Upstream(made_up_world(12, 2)) as upstream:
         upstream.world.clock.follow_real_time()
         await yard.add_swr(upstream, page_size=5)
         await yard.sync()
-        first = upstream.world.owned()[0].path
-        # Just before the second page: everything after the first row moves up by one.
+        # The newest comes first. Just before the second page everything moves up by one.
+        first = upstream.world.owned()[-1].path
         upstream.faults.before(
             r"offset=4", lambda: upstream.world.delete_repository(first), times=1
         )
@@ -262,6 +269,7 @@ async def test_a_list_that_moves_between_two_pages_is_read_again(yard):
         assert yard.stored() == upstream.world.images()
 
 
+@pytest.mark.hard_case("H2", guard="wharfinger.sync.engine:Engine._list")
 async def test_a_list_that_never_holds_still_proves_no_absence(yard):
     async with Upstream(made_up_world(12, 2)) as upstream:
         upstream.world.clock.follow_real_time()
@@ -290,6 +298,7 @@ async def test_repository_names_with_slashes_are_read(yard, upstream):
     assert upstream.requests(r"/repos/deep%24er%24app/tags")
 
 
+@pytest.mark.hard_case("H25", guard="wharfinger.store.runs:take_unit")
 async def test_a_change_of_address_in_the_middle_of_a_run_holds_its_retirements(yard, upstream):
     await yard.add_swr(upstream)
     await yard.sync()

@@ -27,6 +27,7 @@ def kinds(yard) -> list[str]:
     return [kind for kind, _ in yard.events()]
 
 
+@pytest.mark.hard_case("H28", guard="wharfinger.store.writing:hide")
 async def test_a_filter_hides_at_once_and_retires_nothing(yard, upstream):
     await yard.add_swr(upstream)
     await yard.sync()
@@ -40,6 +41,7 @@ async def test_a_filter_hides_at_once_and_retires_nothing(yard, upstream):
     assert yard.value("SELECT live_images FROM registry") == 55
 
 
+@pytest.mark.hard_case("H28", guard="wharfinger.sync.engine:_wanted")
 async def test_a_filtered_registry_is_complete_and_holds_nothing(yard, upstream):
     await yard.add_swr(upstream)
     await yard.sync()
@@ -53,6 +55,7 @@ async def test_a_filtered_registry_is_complete_and_holds_nothing(yard, upstream)
     assert not upstream.requests(f"{path.partition('/')[2]}/tags")[1:]
 
 
+@pytest.mark.hard_case("H28", guard="wharfinger.store.writing:_level")
 async def test_what_is_wanted_again_is_shown_with_its_history(yard, upstream):
     await yard.add_swr(upstream)
     await yard.sync()
@@ -106,14 +109,16 @@ async def test_history_knows_what_was_hidden_and_when(yard, upstream):
     assert (listed(before), listed(after)) == (60, 55)
 
 
+@pytest.mark.hard_case("H28", guard="wharfinger.store.runs:hide_uncovered")
 async def test_a_run_under_the_old_filter_is_set_right_by_the_next(yard, upstream):
     await yard.add_swr(upstream)
     await yard.sync()
     repository = upstream.world.owned()[0]
     upstream.world.push(repository.path, "fresh")
-    upstream.faults.delay(r"/tags\?", 0.4)
+    slow = upstream.faults.delay(r"/tags\?", 0.6)
     task = await yard.house.synchroniser.synchronise_names(yard.caller, ())
-    while not upstream.requests(r"/tags\?")[12:]:
+    # The request is under way, and is in the log only once it is answered.
+    while not slow.struck:
         await asyncio.sleep(0.01)
 
     await change(yard, exclude=[repository.path])

@@ -120,6 +120,7 @@ async def test_a_push_is_visible_without_a_sync_and_costs_its_own_repository(yar
     assert len(asked) == 8
 
 
+@pytest.mark.hard_case("H30", guard="wharfinger.sources.oci:_Event.tells_of_a_manifest")
 async def test_a_deletion_is_decided_by_the_listing_and_not_by_the_notification(
     yard, upstream, bell
 ):
@@ -135,6 +136,7 @@ async def test_a_deletion_is_decided_by_the_listing_and_not_by_the_notification(
     assert yard.events()[-1] == ("retired", gone)
 
 
+@pytest.mark.hard_case("H30", guard="wharfinger.service.hints:Hints.receive")
 async def test_notifications_in_the_wrong_order_end_in_the_right_list(yard, upstream, bell):
     path = upstream.world.owned()[0].path
     upstream.world.push(path, "late")
@@ -148,6 +150,7 @@ async def test_notifications_in_the_wrong_order_end_in_the_right_list(yard, upst
     assert yard.stored() == upstream.world.images()
 
 
+@pytest.mark.hard_case("H30", guard="wharfinger.store.writing:_forget_unknown")
 async def test_a_repository_nobody_knew_is_read_and_one_that_is_not_there_is_not_kept(
     yard, upstream, bell
 ):
@@ -231,6 +234,7 @@ async def test_hints_share_one_retirement_budget_until_the_next_sync(yard, upstr
 # --- what they cost ------------------------------------------------------------------------------
 
 
+@pytest.mark.hard_case("H30", guard="wharfinger.store.hints:receive")
 async def test_a_repository_that_waits_to_be_read_is_not_queued_again(yard, upstream, bell):
     path = upstream.world.owned()[0].path
     before = requests_for(upstream, path)
@@ -248,6 +252,7 @@ async def test_a_repository_that_waits_to_be_read_is_not_queued_again(yard, upst
     assert yard.value("SELECT max(units_total) FROM run WHERE kind = 'hint'") == 2
 
 
+@pytest.mark.hard_case("H30", guard="wharfinger.store.hints:receive")
 async def test_a_push_into_a_repository_being_read_is_found_by_a_second_reading(
     yard, upstream, bell
 ):
@@ -268,21 +273,40 @@ async def test_a_push_into_a_repository_being_read_is_found_by_a_second_reading(
 async def test_a_hint_during_a_sync_does_not_wait_for_its_end(yard, upstream, bell):
     first, last = upstream.world.owned()[0].path, upstream.world.owned()[5].path
     before = requests_for(upstream, last)
-    slow = upstream.faults.delay(rf"/v2/{last}/manifests", 3.0)
+    upstream.faults.delay(rf"/v2/{last}/manifests", 4.0, times=1)
     task = await yard.house.synchroniser.synchronise_names(yard.caller, ())
     await until(lambda: requests_for(upstream, last) > before)
-    before = requests_for(upstream, first)
 
     upstream.world.push(first, "meanwhile")
     await bell.ring(event(first, tag="meanwhile"))
-    await until(lambda: requests_for(upstream, first) > before)
+    await until(lambda: "meanwhile" in {tag for _, tag, _ in yard.stored()})
 
-    assert yard.value("SELECT state FROM run ORDER BY queued_at DESC LIMIT 1") == "running"
-    upstream.faults.remove(slow)
+    # The batch that holds both repositories is still being read.
+    assert yard.value("SELECT count(*) FROM unit WHERE NOT done AND NOT hinted") == 1
     (run,) = await yard.ended(task)
     assert (run.outcome, run.repositories_done, run.repositories_total) == ("complete", 6, 6)
     assert yard.stored() == upstream.world.images()
     assert yard.value("SELECT count(*) FROM run WHERE kind = 'hint'") == 0
+
+
+async def test_of_two_readings_that_overlap_the_later_to_end_undoes_nothing(yard, upstream, bell):
+    path = upstream.world.owned()[0].path
+    before = requests_for(upstream, path)
+    # The batch has listed the tags, without the new one, and hangs.
+    upstream.faults.delay(rf"/v2/{path}/manifests", 3.0, times=1)
+    task = await yard.house.synchroniser.synchronise_names(yard.caller, ())
+    await until(lambda: requests_for(upstream, path) > before)
+
+    upstream.world.push(path, "meanwhile")
+    await bell.ring(event(path, tag="meanwhile"))
+    await until(lambda: "meanwhile" in {tag for _, tag, _ in yard.stored()})
+    (run,) = await yard.ended(task)
+
+    assert run.outcome == "complete"
+    assert yard.stored() == upstream.world.images()
+    assert [kind for kind, tag in yard.events() if tag == "meanwhile"] == ["added"]
+    # The batch, the hint, and once more because nobody can say which of them saw more.
+    assert requests_for(upstream, path) - before == 3
 
 
 async def test_a_sync_that_is_asked_for_before_a_hint_begins_takes_it_along(yard, upstream, bell):
@@ -303,6 +327,7 @@ async def test_a_sync_that_is_asked_for_before_a_hint_begins_takes_it_along(yard
 # --- who may ring --------------------------------------------------------------------------------
 
 
+@pytest.mark.hard_case("H30", guard="wharfinger.service.hints:Hints._sender")
 async def test_nobody_rings_without_the_registrys_own_token(yard, upstream, bell):
     second = await yard.add(
         NewRegistry(name="second", kind="Other", address=upstream.url, allow_private_networks=True),

@@ -178,6 +178,7 @@ async def test_a_killed_process_gives_its_places_back_within_ten_seconds(
 # --- what one hears, all heed --------------------------------------------------------------------
 
 
+@pytest.mark.hard_case("H12", guard="wharfinger.sync.shares:LeasedBudget.pause")
 async def test_a_wish_to_wait_is_obeyed_by_the_process_that_did_not_hear_it(registry, database):
     async with leased(database) as one, leased(database) as other:
         transport = AioTransport(AddressPolicy(allow_private=True))
@@ -201,6 +202,7 @@ async def test_a_wish_to_wait_is_obeyed_by_the_process_that_did_not_hear_it(regi
 # --- turns ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.hard_case("H12", guard="wharfinger.sync.pacing:_Turns.next")
 async def test_two_tenants_on_one_host_are_served_alike_whatever_their_backlogs(registry, database):
     registry.faults.delay("/", 0.01)
     transport = AioTransport(AddressPolicy(allow_private=True))

@@ -1,5 +1,7 @@
 """A token that ends in the middle of a listing is renewed by one request, however many wait."""
 
+import pytest
+
 from wharfinger.domain.model import RegistryCredential
 from wharfinger.store.registries import NewRegistry
 from wharfinger.testing.model import made_up_world
@@ -8,6 +10,7 @@ from wharfinger.testing.upstream import Upstream
 TOKENS = r"/v3/auth/tokens"
 
 
+@pytest.mark.hard_case("H13", guard="wharfinger.sources._swr_login:FetchedToken._renewed")
 async def test_a_token_revoked_in_the_middle_of_a_sync_is_renewed_once(yard):
     async with Upstream(made_up_world(40, 3)) as upstream:
         upstream.world.clock.follow_real_time()

@@ -24,7 +24,7 @@ class InHand:
     def __init__(self) -> None:
         self.units: list[int] = []
 
-    async def plan(self, tx, *, project_id, run_id, registry_id) -> None:
+    async def plan(self, tx, *, project_id, run_id, registry_id, hinted=False) -> None:
         pass
 
     async def read(self, tx, *, project_id, run_id, units, hinted=False) -> None:
@@ -42,6 +42,7 @@ async def marked():
         yield running
 
 
+@pytest.mark.hard_case("H24", guard="wharfinger.store.runs:take_over_listings")
 async def test_a_long_tag_listing_goes_on_behind_its_last_stored_page(yard, marked, monkeypatch):
     jobs = InHand()
     engine = Engine(yard.house.database, yard.house.keys, yard.house.opener, jobs)
@@ -73,6 +74,7 @@ async def test_a_long_tag_listing_goes_on_behind_its_last_stored_page(yard, mark
     assert len(marked.requests(r"/tags\?")) == 3
 
 
+@pytest.mark.hard_case("H24", guard="wharfinger.store.runs:open_listing")
 async def test_a_worker_given_up_for_dead_stages_nothing_more(yard, marked):
     registry = await yard.add_swr(marked, api="v3", page_size=5)
     jobs = InHand()

@@ -19,6 +19,7 @@ PROJECT = "acme-project"
 KNOWN_ROWS = "SELECT reltuples::bigint FROM pg_class WHERE oid = 'image'::regclass"
 
 
+@pytest.mark.hard_case("H25", guard="wharfinger.store.runs:_queue_run")
 async def test_ten_calls_in_a_row_cost_at_most_two_runs(yard, upstream):
     await yard.add_swr(upstream)
     upstream.faults.delay(r"/tags\?", 0.2)
@@ -69,6 +70,7 @@ async def test_what_was_rolled_back_was_never_asked_for(yard, upstream):
     assert yard.value("SELECT count(*) FROM procrastinate_jobs") == 0
 
 
+@pytest.mark.hard_case("H24", guard="wharfinger.store.writing:_fence")
 async def test_an_attempt_that_was_given_up_for_dead_writes_nothing(yard, upstream):
     await yard.add_swr(upstream)
     await yard.sync()
@@ -93,6 +95,7 @@ async def test_an_attempt_that_was_given_up_for_dead_writes_nothing(yard, upstre
     assert yard.value("SELECT done FROM unit WHERE id = %s", unit_id) is False
 
 
+@pytest.mark.hard_case("H24", guard="wharfinger.sync.queue:Worker._take_care")
 async def test_a_run_whose_jobs_were_lost_is_taken_up_again(yard, upstream):
     registry = await yard.add_swr(upstream)
     async with yard.house.database.tenant(PROJECT) as tx:
@@ -129,6 +132,7 @@ async def test_a_fault_of_the_reaper_does_not_end_it(yard, upstream, monkeypatch
     assert run.outcome is RunOutcome.COMPLETE
 
 
+@pytest.mark.hard_case("H26", guard="wharfinger.sync.engine:_Sources.use")
 async def test_two_registries_at_once_do_not_mix(yard, upstream):
     async with Upstream(made_up_world(7, 3, account="other")) as elsewhere:
         await yard.add_swr(upstream)
@@ -159,6 +163,7 @@ async def test_a_removed_registry_retires_its_images_and_keeps_their_history(yar
         await yard.house.synchroniser.synchronise_kind(yard.caller, "SwrPrivate", "0")
 
 
+@pytest.mark.hard_case("H25", guard="wharfinger.store.registries:remove_registry")
 async def test_a_registry_removed_in_the_middle_of_a_run_stays_removed(yard, upstream):
     await yard.add_swr(upstream)
     upstream.faults.delay(r"/tags\?", 0.5)

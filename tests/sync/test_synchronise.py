@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from wharfinger.domain.model import RunOutcome
 
 REPOSITORY = "bench-03/service-00003"
@@ -19,6 +21,7 @@ async def test_a_first_sync_stores_exactly_what_the_registry_has(yard, upstream)
     assert {kind for kind, _ in yard.events()} == {"added"}
 
 
+@pytest.mark.hard_case("H35", guard="wharfinger.store.runs:_sort_out")
 async def test_an_unchanged_registry_is_confirmed_without_reading_tags_or_writing_rows(
     yard, upstream
 ):
@@ -35,6 +38,7 @@ async def test_an_unchanged_registry_is_confirmed_without_reading_tags_or_writin
     assert written(yard) == before
 
 
+@pytest.mark.hard_case("H35", guard="wharfinger.store.writing:_level")
 async def test_a_full_sync_of_an_unchanged_registry_reads_everything_and_writes_no_row(
     yard, upstream
 ):
@@ -52,6 +56,23 @@ async def test_only_the_repository_that_changed_is_read(yard, upstream):
     await yard.add_swr(upstream)
     await yard.sync()
     upstream.world.push(REPOSITORY, "v2.0")
+    upstream.log.clear()
+
+    run = await yard.sync()
+
+    assert run.added == 1
+    assert len(upstream.requests("/tags")) == 1
+    assert yard.stored() == upstream.world.images()
+
+
+async def test_a_quick_pass_reads_a_repository_that_changed_a_while_ago(yard, upstream):
+    # The registry's own clock says that the change is old, so the row has a fingerprint, a new one.
+    upstream.world_date = True
+    upstream.world.clock.advance(60)
+    await yard.add_swr(upstream)
+    await yard.sync()
+    upstream.world.push(REPOSITORY, "v2.0")
+    upstream.world.clock.advance(60)
     upstream.log.clear()
 
     run = await yard.sync()

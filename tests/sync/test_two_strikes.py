@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from wharfinger.domain.model import RunOutcome, TwoStrikes
 from wharfinger.store.registries import RegistryChange
 from wharfinger.store.writing import FLICKERS
@@ -22,6 +24,7 @@ def drop(upstream, count=1, repository=0) -> list[str]:
     return dropped
 
 
+@pytest.mark.hard_case("H21", guard="wharfinger.store.writing:strike")
 async def test_an_image_absent_once_stays_and_absent_twice_is_retired(yard, upstream):
     await yard.add_swr(upstream)
     await yard.sync()
@@ -40,6 +43,7 @@ async def test_an_image_absent_once_stays_and_absent_twice_is_retired(yard, upst
     assert yard.value(STRUCK + " AND retired_at IS NULL") == 0
 
 
+@pytest.mark.hard_case("H21", guard="wharfinger.store.writing:strike")
 async def test_an_image_that_is_back_at_the_second_look_has_lived_on(yard, upstream):
     await yard.add_swr(upstream)
     await yard.sync()
@@ -74,6 +78,7 @@ async def test_a_whole_repository_needs_two_strikes_too(yard, upstream):
     assert yard.stored() == upstream.world.images()
 
 
+@pytest.mark.hard_case("H21", guard="wharfinger.store.writing:conclude")
 async def test_a_registry_that_contradicts_itself_gets_two_strikes_by_itself(yard, upstream):
     await yard.add_swr(upstream)
     await yard.sync()

@@ -85,6 +85,19 @@ async def test_chance_is_the_same_every_time(upstream, get):
     assert statuses.count(500) == 9
 
 
+async def test_a_held_request_is_answered_when_it_is_released(upstream, get):
+    held = upstream.faults.hold("/repos", times=1)
+    waiting = asyncio.create_task(get(REPOS))
+    while not held.struck:
+        await asyncio.sleep(0.01)
+
+    assert (await get(REPOS))[0] == 200
+    assert not waiting.done()
+    held.release()
+
+    assert (await waiting)[0] == 200
+
+
 async def test_a_reset_is_a_reset(upstream, get):
     # A client of aiohttp silently repeats a GET once; hence not times=1.
     upstream.faults.reset("/repos")

@@ -203,6 +203,10 @@ class MissingError(SourceError):
     code = "missing"
 
 
+class NameUnknownError(MissingError):
+    """404 in the registry's own words: it knows no repository of a name that its catalog lists."""
+
+
 class UnsupportedError(SourceError):
     """The registry does not offer this operation (no catalog, 405, 501)."""
 

@@ -101,6 +101,7 @@ class Hints:
                     project_id=registry.project_id,
                     run_id=run.id,
                     registry_id=registry.registry_id,
+                    hinted=True,
                 )
             if run is not None and run.units:
                 await self._jobs.read(

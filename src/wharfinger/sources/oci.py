@@ -19,6 +19,7 @@ from wharfinger.domain.errors import (
     ListMovedError,
     MalformedAnswerError,
     MissingError,
+    NameUnknownError,
     UnauthorisedError,
     UnexpectedAnswerError,
     UnsupportedError,
@@ -224,12 +225,14 @@ class Other:
     ) -> AsyncIterator[Page[TagRef]]:
         """List a repository's tags, each with its digest; see ``ports.Source``."""
         path = _path_of(repository)
+        # Of a repository that somebody named, 404 says nothing but that the name may be wrong.
+        check = raise_for_status if self._options.repositories else _check_tags
         listing = _Listing(
             what="tags",
             path=f"/v2/{quote(path)}/tags/list",
             shape=_TagList,
             scope=_pull(path),
-            check=raise_for_status,
+            check=check,
         )
         async for names, ahead in self._names(listing, after):
             items = await _each(names, lambda tag: self._tag(path, tag))
@@ -264,7 +267,12 @@ class Other:
         url = self._origin + position if position else self._first_url(listing, page_size)
         walk = _Walk(listing.what)
         while True:
-            page = await self._page(listing, url)
+            try:
+                page = await self._page(listing, url)
+            except NameUnknownError as exc:
+                if walk.has_begun or position:
+                    raise ListMovedError(f"{exc}; its first page was there") from exc
+                raise
             if page is None:  # The registry does not want to be told how many.
                 page_size, url = None, self._first_url(listing, None)
                 continue
@@ -458,6 +466,11 @@ class _Walk:
         self._names = set[int]()
         self._empty = 0
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether a page has come."""
+        return bool(self._urls)
+
     def take(self, url: str, page: _Names) -> list[str]:
         """Take a page in and return its names that are new.
 
@@ -496,6 +509,16 @@ def _check_catalog(reply: Reply) -> None:
         raise kind(f"{exc}; if the credentials are right but not enough, {_NAME_THEM}") from exc
     except (MissingError, UnsupportedError) as exc:
         raise UnsupportedError(f"{exc}; the registry offers no catalog: {_NAME_THEM}") from exc
+
+
+def _check_tags(reply: Reply) -> None:
+    """Raise what the status of a list of tags means, and tell a name unknown from any other 404."""
+    try:
+        raise_for_status(reply)
+    except MissingError as exc:
+        if error_body(reply.body).code == "NAME_UNKNOWN":
+            raise NameUnknownError(str(exc)) from exc
+        raise
 
 
 def _held(reply: Reply, expected: str | None) -> Held:

@@ -139,6 +139,7 @@ async def _insert(
             **scope,
             "repository_ids": [wanted.id],
             "repositories": Jsonb(msgspec.to_builtins([wanted])),
+            "listed": False,
             "counted": counted,
             "waits_for": waits_for,
         },

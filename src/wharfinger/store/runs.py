@@ -65,6 +65,7 @@ class QueuedRun:
     id: str
     registry_id: str
     start: bool
+    hinted: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +95,9 @@ class TakenUnit:
     run_id: str
     registry_id: str
     generation: int
+    hinted: bool
+    # The registry's listing names the repositories.
+    listed: bool
     repositories: tuple[WantedRepository, ...]
 
 
@@ -423,6 +427,8 @@ async def take_unit(tx: Connection, unit_id: int) -> TakenUnit | None:
         run_id=str(row[1]),
         registry_id=str(row[2]),
         generation=row[4],
+        hinted=row[5],
+        listed=row[6],
         repositories=msgspec.convert(row[3], tuple[WantedRepository, ...]),
     )
 
@@ -512,6 +518,12 @@ async def take_over_listings(tx: Connection, unit: TakenUnit) -> dict[int, Stage
     }
 
 
+async def has_read_images(tx: Connection, run_id: str) -> bool:
+    """Whether a unit of this run has read any tag."""
+    cursor = await tx.execute(_SQL["has_read_images"], {"run": run_id})
+    return bool(await _value(cursor))
+
+
 async def count_staged(tx: Connection, listing: StagedListing) -> int:
     """How many distinct tags the staged pages hold."""
     cursor = await tx.execute(_SQL["count_listing"], {"listing": listing.id})
@@ -549,7 +561,7 @@ class _Ending:
 
 async def finish_run(
     tx: Connection, project_id: str, run_id: str, registry_id: str
-) -> tuple[RunOutcome | None, str | None]:
+) -> tuple[RunOutcome | None, QueuedRun | None]:
     """End a run: retire repositories a complete listing lacks, settle the verdict.
 
     One transaction, so that a run ends once. Returns the outcome (``None`` when the run is not
@@ -583,8 +595,12 @@ async def finish_run(
     for sweep in ("sweep_listing_rows", "sweep_listings", "sweep_units", "sweep_pages"):
         await tx.execute(_SQL[sweep], {"run": run_id})
     cursor_ = await tx.execute(_SQL["queued_run"], {"registry": registry_id})
-    successor = await cursor_.fetchone()
-    return outcome, str(successor[0]) if successor else None
+    row_ = await cursor_.fetchone()
+    if row_ is None:
+        return outcome, None
+    return outcome, QueuedRun(
+        id=str(row_[0]), registry_id=registry_id, start=True, hinted=row_[1] == "hint"
+    )
 
 
 async def refresh_statistics(tx: Connection, run_id: str) -> None:

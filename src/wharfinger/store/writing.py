@@ -56,13 +56,14 @@ class ReadRepository:
     """A repository whose tags were listed completely.
 
     ``listing`` names the staged rows where the listing took more than one page; ``tags`` holds
-    them otherwise.
+    them otherwise. ``unknown`` says that there was no list, for the registry knew no such name.
     """
 
     wanted: WantedRepository
     tags: Sequence[TagRef] = ()
     listing: int | None = None
     rows: int = 0
+    unknown: bool = False
     cost: Cost = Cost()
 
 
@@ -86,6 +87,11 @@ class UnitResult:
     failed: Sequence[FailedRepository] = ()
     requests: int = 0
 
+    @property
+    def wanted(self) -> list[WantedRepository]:
+        """All its repositories."""
+        return [*(r.wanted for r in self.read), *(f.wanted for f in self.failed)]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
@@ -105,7 +111,21 @@ class _FencedUnit:
     run_id: str
     registry_id: str
     hinted: bool
+    listed: bool
     counted: bool
+    began_at: dt.datetime
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """What the store knew of a repository when its row was locked."""
+
+    live_images: int
+    held_images: int
+    empty_seen_at: dt.datetime | None
+    is_new: bool
+    was_retired: bool
+    is_read: bool
 
 
 @dataclass(kw_only=True)
@@ -141,20 +161,84 @@ async def publish_unit(tx: Connection, project_id: str, result: UnitResult) -> P
     scope = {"project": project_id, "registry": unit.registry_id, "run": unit.run_id}
     tally = Tally(units_done=1, requests=result.requests)
     await prepare_workspace(tx)
-    await _publish_read(tx, scope, result, tally)
-    failed = result.failed
-    if unit.hinted:
+    stored = await _lock_repositories(tx, result)
+    overtaken = await _overtaken(tx, scope, unit, result, stored)
+    read = [r for r in result.read if r.wanted.id not in overtaken]
+    failed: Sequence[FailedRepository] = [f for f in result.failed if f.wanted.id not in overtaken]
+    await _publish_read(tx, scope, read, stored, tally, began=result.began)
+    if not unit.listed:
         failed = await _forget_unknown(tx, failed)
     await _mark_failed(tx, failed, tally)
+    tally.repositories_done += len(overtaken)
     if not unit.counted:
         # Another unit of the run answers for these repositories.
         tally.repositories_done = tally.images = 0
     await tx.execute(_SQL["finish_unit"], {"unit": result.unit})
+    again = await _read_again(tx, scope, unit, list(overtaken.values()))
     ready = await conclude(tx, scope, tally)
     # Only now, with the run's row locked, can no hint be about to wait for this unit.
     cursor = await tx.execute(_HINTS["release"], {"run": unit.run_id, "unit": result.unit})
     released = [row[0] for row in await cursor.fetchall()]
-    return Published(run_id=unit.run_id, ready=ready, released=released)
+    return Published(run_id=unit.run_id, ready=ready, released=[*again, *released])
+
+
+async def _lock_repositories(tx: Connection, result: UnitResult) -> dict[int, _Stored]:
+    ids = [wanted.id for wanted in result.wanted]
+    cursor = await tx.execute(_SQL["lock_repositories"], {"repositories": ids})
+    return {row[0]: _Stored(*row[1:]) for row in await cursor.fetchall()}
+
+
+async def _overtaken(
+    tx: Connection,
+    scope: Mapping[str, Any],
+    unit: _FencedUnit,
+    result: UnitResult,
+    stored: Mapping[int, _Stored],
+) -> dict[int, WantedRepository]:
+    """Repositories that somebody else has read and published since this unit began.
+
+    Of two readings that overlap nobody can say which saw more, so this one counts for nothing and
+    the repository is read again. A failure published meanwhile overtakes nothing.
+    """
+    cursor = await tx.execute(
+        _HINTS["overtaken"],
+        {
+            **scope,
+            "unit": result.unit,
+            "began_at": unit.began_at,
+            "hinted": unit.hinted,
+            "repositories": list(stored),
+        },
+    )
+    others = {row[0] for row in await cursor.fetchall()}
+    return {w.id: w for w in result.wanted if w.id in others and stored[w.id].is_read}
+
+
+async def _read_again(
+    tx: Connection, scope: Mapping[str, Any], unit: _FencedUnit, wanted: Sequence[WantedRepository]
+) -> list[int]:
+    """Make a unit for each repository whose reading was overtaken."""
+    made = []
+    for repository in wanted:
+        plain = WantedRepository(
+            id=repository.id, namespace=repository.namespace, name=repository.name
+        )
+        cursor = await tx.execute(
+            _HINTS["insert_unit"],
+            {
+                **scope,
+                "repository_ids": [plain.id],
+                "repositories": Jsonb(msgspec.to_builtins([plain])),
+                "listed": unit.listed,
+                "counted": False,
+                "waits_for": None,
+            },
+        )
+        row = await cursor.fetchone()
+        made.append(row[0] if row else 0)
+    if made:
+        await tx.execute(_HINTS["grow_run"], {**scope, "units": len(made), "repositories": 0})
+    return made
 
 
 async def unknown_digests(
@@ -181,7 +265,14 @@ async def _fence(tx: Connection, result: UnitResult) -> _FencedUnit:
     row = await cursor.fetchone()
     if row is None:
         raise FencedError(f"unit {result.unit}, attempt {result.attempt}")
-    return _FencedUnit(run_id=str(row[0]), registry_id=str(row[1]), hinted=row[2], counted=row[3])
+    return _FencedUnit(
+        run_id=str(row[0]),
+        registry_id=str(row[1]),
+        hinted=row[2],
+        listed=row[3],
+        counted=row[4],
+        began_at=row[5],
+    )
 
 
 async def _forget_unknown(
@@ -197,20 +288,24 @@ async def _forget_unknown(
 
 
 async def _publish_read(
-    tx: Connection, scope: Mapping[str, Any], result: UnitResult, tally: Tally
+    tx: Connection,
+    scope: Mapping[str, Any],
+    read: Sequence[ReadRepository],
+    stored: Mapping[int, _Stored],
+    tally: Tally,
+    *,
+    began: dt.datetime,
 ) -> None:
-    if not result.read:
+    if not read:
         return
-    ids = [repository.wanted.id for repository in result.read]
-    cursor = await tx.execute(_SQL["lock_repositories"], {"repositories": ids})
-    stored = {row[0]: row for row in await cursor.fetchall()}
-    new = [i for i in ids if stored[i][4]]
-    returned = [i for i in ids if stored[i][5]]
-    known = [i for i in ids if not stored[i][4]]
-    await _load(tx, {**scope, "repositories": ids}, result)
+    ids = [repository.wanted.id for repository in read]
+    new = [i for i in ids if stored[i].is_new]
+    known = [i for i in ids if not stored[i].is_new]
+    returned = [i for i in ids if stored[i].was_retired]
+    await _load(tx, {**scope, "repositories": ids}, read)
     if new:
         await tx.execute(_SQL["add_new"], {**scope, "new": new})
-    empty = await _level(tx, {**scope, "repositories": known}, result.read, stored, tally)
+    empty = await _level(tx, {**scope, "repositories": known}, read, stored, tally)
     if returned:
         await tx.execute(_SQL["forget_hidden"], {"repositories": returned})
     await tx.execute(
@@ -219,33 +314,35 @@ async def _publish_read(
             "repositories": ids,
             "new": new,
             "known": known,
-            "fingerprints": [r.wanted.fingerprint for r in result.read],
-            "requests": [r.cost.requests for r in result.read],
-            "read_ms": [r.cost.milliseconds for r in result.read],
+            "fingerprints": [r.wanted.fingerprint for r in read],
+            "requests": [r.cost.requests for r in read],
+            "read_ms": [r.cost.milliseconds for r in read],
             "came_up_empty": empty,
-            "stood": [r.wanted.id for r in result.read if r.wanted.stood],
-            "began": result.began,
+            "stood": [r.wanted.id for r in read if r.wanted.stood],
+            "began": began,
         },
     )
-    tally.repositories_done += len(result.read)
-    tally.images += sum(r.rows for r in result.read)
+    tally.repositories_done += len(read)
+    tally.images += sum(r.rows for r in read)
 
 
-async def _load(tx: Connection, parameters: Mapping[str, Any], result: UnitResult) -> None:
-    await copy_incoming(tx, _incoming_rows(result.read))
-    listings = [r.listing for r in result.read if r.listing is not None]
+async def _load(
+    tx: Connection, parameters: Mapping[str, Any], read: Sequence[ReadRepository]
+) -> None:
+    await copy_incoming(tx, _incoming_rows(read))
+    listings = [r.listing for r in read if r.listing is not None]
     if listings:
         await tx.execute(_SQL["take_staged"], {"listings": listings})
-    if listings or any(t.image is None for r in result.read for t in r.tags):
+    if listings or any(t.image is None for r in read for t in r.tags):
         await tx.execute(_SQL["fill_known"], parameters)
-    await add_platforms(tx, parameters, _indexes(result))
+    await add_platforms(tx, parameters, _indexes(read))
 
 
 async def _level(
     tx: Connection,
     parameters: Mapping[str, Any],
     read: Sequence[ReadRepository],
-    stored: Mapping[int, Sequence[Any]],
+    stored: Mapping[int, _Stored],
     tally: Tally,
 ) -> list[int]:
     """Bring repositories that were read before level. Returns those that came up empty."""
@@ -308,10 +405,10 @@ def incoming_row(repository_id: int, tag: TagRef) -> Sequence[Any]:
     )
 
 
-def _indexes(result: UnitResult) -> list[Image]:
+def _indexes(read: Sequence[ReadRepository]) -> list[Image]:
     return [
         tag.image
-        for repository in result.read
+        for repository in read
         for tag in repository.tags
         if tag.image is not None and tag.image.platforms
     ]
@@ -335,12 +432,12 @@ async def _retire_or_hold(
     tx: Connection,
     parameters: Mapping[str, Any],
     read: Sequence[ReadRepository],
-    stored: Mapping[int, Sequence[Any]],
+    stored: Mapping[int, _Stored],
     tally: Tally,
 ) -> list[int]:
     """Retire what the listings lack, within the budget. Returns the repositories found empty."""
     await tx.execute(_SQL["find_absent"], parameters)
-    empty = [r.wanted.id for r in read if r.rows == 0 and stored[r.wanted.id][1] > 0]
+    empty = [r.wanted.id for r in read if r.rows == 0 and stored[r.wanted.id].live_images > 0]
     doubtful = {r.wanted.id for r in read if r.wanted.id in empty and not _agreed(r, stored)}
     tally.held += await keep_held(tx, decided=[r for r in empty if r not in doubtful])
     first_looked_at = [r.wanted.id for r in read if r.wanted.id not in doubtful]
@@ -357,11 +454,14 @@ async def _retire_or_hold(
     return empty
 
 
-def _agreed(repository: ReadRepository, stored: Mapping[int, Sequence[Any]]) -> bool:
+def _agreed(repository: ReadRepository, stored: Mapping[int, _Stored]) -> bool:
     """Whether a second signal says that a repository which came up empty is empty."""
     if repository.wanted.images == 0:
         return True
-    seen = stored[repository.wanted.id][3]
+    if repository.unknown:
+        # A lost permission looks the same, today and tomorrow: only a person can tell.
+        return False
+    seen = stored[repository.wanted.id].empty_seen_at
     return seen is not None and (dt.datetime.now(dt.UTC) - seen).total_seconds() >= SECOND_LOOK_S
 
 

@@ -19,6 +19,7 @@ from wharfinger.domain.errors import (
     ListMovedError,
     MalformedAnswerError,
     MissingError,
+    NameUnknownError,
     SourceError,
 )
 from wharfinger.domain.model import (
@@ -42,6 +43,7 @@ from wharfinger.store.writing import (
     UnitResult,
     WantedRepository,
 )
+from wharfinger.sync.pacing import hinted
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -53,8 +55,16 @@ LISTING_PASSES = 4
 class Jobs(Protocol):
     """Enqueues the engine's next steps inside the transaction that makes them necessary."""
 
-    async def plan(self, tx: Connection, *, project_id: str, run_id: str, registry_id: str) -> None:
-        """Enqueue the listing of a run's registry."""
+    async def plan(
+        self,
+        tx: Connection,
+        *,
+        project_id: str,
+        run_id: str,
+        registry_id: str,
+        hinted: bool = False,
+    ) -> None:
+        """Enqueue the listing of a run's registry, or the beginning of a run of hints."""
         ...
 
     async def read(
@@ -231,8 +241,10 @@ class Engine:
         try:
             async with self._sources.use(project_id, unit.registry_id) as opened:
                 reader = _Reader(self._database, project_id, unit, opened, staged)
-                results = await _together([reader.read(wanted) for wanted in unit.repositories])
+                with hinted() if unit.hinted else contextlib.nullcontext():
+                    found = await _together([reader.read(w) for w in unit.repositories])
                 requests = opened.take_requests()
+            results = await self._settle_unknown(project_id, unit, found)
         except SourceError as error:
             results, requests = [_failed(w, error) for w in unit.repositories], 0
         await self._publish(
@@ -247,6 +259,23 @@ class Engine:
                 requests=requests,
             ),
         )
+
+    async def _settle_unknown(
+        self, project_id: str, unit: TakenUnit, found: Sequence[_Found]
+    ) -> list[ReadRepository | FailedRepository]:
+        """Take listed repositories of unknown name for empty, if others could be read just now.
+
+        Registries say so of repositories without any tag, but some also of what the caller may not
+        see. A credential that has lost everything reads nothing else either. A name that only a
+        hint brought is unknown indeed.
+        """
+        unknown = [one for one in found if isinstance(one, _Unknown)]
+        believed = any(isinstance(one, ReadRepository) and one.rows for one in found)
+        if unknown and not believed:
+            async with self._database.tenant(project_id) as tx:
+                believed = await runs.has_read_images(tx, unit.run_id)
+        settled = [u.as_empty() if believed and unit.listed else u.as_failed() for u in unknown]
+        return [*(one for one in found if not isinstance(one, _Unknown)), *settled]
 
     async def _publish(self, project_id: str, unit: TakenUnit, result: UnitResult) -> None:
         async with self._database.tenant(project_id) as tx:
@@ -268,7 +297,11 @@ class Engine:
             outcome, successor = await runs.finish_run(tx, project_id, run_id, registry_id)
             if successor is not None:
                 await self._jobs.plan(
-                    tx, project_id=project_id, run_id=successor, registry_id=registry_id
+                    tx,
+                    project_id=project_id,
+                    run_id=successor.id,
+                    registry_id=registry_id,
+                    hinted=successor.hinted,
                 )
         if outcome is not None:
             async with self._database.tenant(project_id) as tx:
@@ -301,6 +334,24 @@ class Engine:
         await self._publish(project_id, unit, result)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Unknown:
+    """A repository that its registry lists, and whose name it does not know."""
+
+    wanted: WantedRepository
+    error: NameUnknownError
+    cost: Cost = dataclasses.field(default_factory=Cost)
+
+    def as_empty(self) -> ReadRepository:
+        return ReadRepository(wanted=self.wanted, unknown=True, cost=self.cost)
+
+    def as_failed(self) -> FailedRepository:
+        return dataclasses.replace(_failed(self.wanted, self.error), cost=self.cost)
+
+
+_Found = ReadRepository | FailedRepository | _Unknown
+
+
 class _Reader:
     """Reads the repositories of one unit."""
 
@@ -319,7 +370,7 @@ class _Reader:
         self._source = opened.source
         self._staged = staged
 
-    async def read(self, wanted: WantedRepository) -> ReadRepository | FailedRepository:
+    async def read(self, wanted: WantedRepository) -> _Found:
         """Read one repository; a failure is a value, so that it costs the others nothing."""
         began = time.monotonic()
         with self._opened.counting() as count:
@@ -327,9 +378,11 @@ class _Reader:
         took = Cost(requests=count.requests, milliseconds=round((time.monotonic() - began) * 1000))
         return dataclasses.replace(result, cost=took)
 
-    async def _read(self, wanted: WantedRepository) -> ReadRepository | FailedRepository:
+    async def _read(self, wanted: WantedRepository) -> _Found:
         try:
             return await self._read_until_it_holds_still(wanted)
+        except NameUnknownError as error:
+            return _Unknown(wanted, error)
         except MissingError as error:
             if wanted.images == 0:
                 # The listing's own row says it is empty, which is the second signal a 404 needs.

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
 import math
 import random
 import re
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Generic, NamedTuple, Protocol, TypeVar
 from urllib.parse import urlsplit
 
@@ -46,6 +48,23 @@ PROBE_EVERY_S = 5.0
 
 Clock = Callable[[], float]  # monotonic seconds
 Sleep = Callable[[float], Awaitable[None]]
+
+
+_hinted: contextvars.ContextVar[bool] = contextvars.ContextVar("hinted", default=False)
+
+
+@contextlib.contextmanager
+def hinted() -> Iterator[None]:
+    """Let requests made inside, by this task and by those it starts, form a queue of their own.
+
+    Those who wait for a host take turns, so a hint's few requests do not stand behind the
+    hundreds of a sync of the same tenant.
+    """
+    before = _hinted.set(True)
+    try:
+        yield
+    finally:
+        _hinted.reset(before)
 
 
 class Permit(Protocol):
@@ -477,7 +496,7 @@ class PacedHttp:
 
     async def _exchange(self, request: Request, read: Callable[[Reply], T]) -> T:
         budget = self._budgets.of(request.url)
-        permit = await budget.acquire(self._key)
+        permit = await budget.acquire(f"{self._key}/hints" if _hinted.get() else self._key)
         reply: Reply | None = None
         try:
             self.requests += 1

@@ -24,7 +24,9 @@ from wharfinger.sync.engine import Engine
 
 log = structlog.get_logger()
 
-QUEUE = "sync"
+# Long work and short. A hint, and the end of a run, need not wait until a long unit makes room.
+QUEUE, QUICK = "sync", "quick"
+QUICK_AT_ONCE = 2
 PLAN, READ, FINISH = "wharfinger.plan", "wharfinger.read", "wharfinger.finish"
 
 # A worker that has not been heard of for STALLED_S is dead; with the reaper's own pace this gives a
@@ -50,13 +52,22 @@ class SyncQueue:
     def __init__(self, connector: BaseConnector) -> None:
         self.app = procrastinate.App(connector=connector)
 
-    async def plan(self, tx: Connection, *, project_id: str, run_id: str, registry_id: str) -> None:
+    async def plan(
+        self,
+        tx: Connection,
+        *,
+        project_id: str,
+        run_id: str,
+        registry_id: str,
+        hinted: bool = False,
+    ) -> None:
         """Enqueue the listing of a registry. The lock holds through a crash of the worker."""
         await self._defer(
             tx,
             PLAN,
             [{"project_id": project_id, "run_id": run_id, "registry_id": registry_id}],
             lock=f"registry:{registry_id}",
+            queue=QUICK if hinted else QUEUE,
         )
 
     async def read(
@@ -68,16 +79,19 @@ class SyncQueue:
         units: Sequence[int],
         hinted: bool = False,
     ) -> None:
-        """Enqueue the reading of units; those of a hint come before others."""
+        """Enqueue the reading of units; those of a hint do not wait for others."""
         jobs = [{"project_id": project_id, "run_id": run_id, "unit_id": unit} for unit in units]
-        await self._defer(tx, READ, jobs, priority=PRIORITY[PLAN] if hinted else PRIORITY[READ])
+        await self._defer(tx, READ, jobs, queue=QUICK if hinted else QUEUE)
 
     async def finish(
         self, tx: Connection, *, project_id: str, run_id: str, registry_id: str
     ) -> None:
         """Enqueue the end of a run."""
         await self._defer(
-            tx, FINISH, [{"project_id": project_id, "run_id": run_id, "registry_id": registry_id}]
+            tx,
+            FINISH,
+            [{"project_id": project_id, "run_id": run_id, "registry_id": registry_id}],
+            queue=QUICK,
         )
 
     async def has_live_worker(self, fresh_s: float) -> bool:
@@ -96,16 +110,12 @@ class SyncQueue:
         jobs: Sequence[dict[str, Any]],
         *,
         lock: str | None = None,
-        priority: int | None = None,
+        queue: str = QUEUE,
     ) -> None:
         if not jobs:
             return
         deferrer = self.app.configure_task(
-            task,
-            queue=QUEUE,
-            lock=lock,
-            priority=PRIORITY[task] if priority is None else priority,
-            connection=tx,
+            task, queue=queue, lock=lock, priority=PRIORITY[task], connection=tx
         )
         await deferrer.batch_defer_async(*jobs)
 
@@ -163,11 +173,24 @@ class Worker:
 
     async def _work_until_trouble(self) -> None:
         self._trouble.clear()
-        worker = asyncio.create_task(
+        lanes = [self._lane(QUEUE, self._concurrency), self._lane(QUICK, QUICK_AT_ONCE)]
+        waits = [asyncio.create_task(e.wait()) for e in (self._trouble, self._stop)]
+        try:
+            await asyncio.wait([*lanes, *waits], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*map(_end, lanes))
+            for lane in lanes:
+                if not lane.cancelled() and (error := lane.exception()):
+                    log.warning("worker.interrupted", error=type(error).__name__)
+
+    def _lane(self, queue: str, concurrency: int) -> asyncio.Task[None]:
+        return asyncio.create_task(
             self._queue.app.run_worker_async(
-                queues=[QUEUE],
-                name=self._name,
-                concurrency=self._concurrency,
+                queues=[queue],
+                name=f"{self._name}-{queue}",
+                concurrency=concurrency,
                 install_signal_handlers=False,
                 fetch_job_polling_interval=1.0,
                 abort_job_polling_interval=30.0,
@@ -177,15 +200,6 @@ class Worker:
                 delete_jobs="always",
             )
         )
-        waits = [asyncio.create_task(e.wait()) for e in (self._trouble, self._stop)]
-        try:
-            await asyncio.wait([worker, *waits], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-            await _end(worker)
-            if not worker.cancelled() and (error := worker.exception()):
-                log.warning("worker.interrupted", error=type(error).__name__)
 
     # --- jobs ---
 
@@ -272,7 +286,7 @@ class Worker:
     async def _reap(self) -> None:
         """Give back the jobs of workers that are dead."""
         jobs = self._queue.app.job_manager
-        for job in await jobs.get_stalled_jobs(queue=QUEUE, seconds_since_heartbeat=STALLED_S):
+        for job in await jobs.get_stalled_jobs(seconds_since_heartbeat=STALLED_S):
             # Another reaper may have been quicker: then the job is no longer "doing".
             with contextlib.suppress(job_errors.ConnectorException):
                 await jobs.retry_job(job)

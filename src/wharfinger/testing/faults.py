@@ -7,6 +7,7 @@ import datetime as dt
 import email.utils
 import random
 import re
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -105,8 +106,14 @@ class Fault:
     before: Callable[[], None] | None = None
     after: Callable[[], None] | None = None
     delay_s: float = 0.0
+    gate: threading.Event | None = None
     struck: int = 0
     seen: int = 0
+
+    def release(self) -> None:
+        """Answer what ``Faults.hold`` keeps waiting, and whatever it would keep from now on."""
+        if self.gate is not None:
+            self.gate.set()
 
 
 class Faults:
@@ -281,6 +288,15 @@ class Faults:
     def delay(self, path: str, seconds: float, **when: Unpack[When]) -> Fault:
         """Answer late."""
         return self._add(path, when, delay_s=seconds)
+
+    def hold(self, path: str, **when: Unpack[When]) -> Fault:
+        """Answer when the fault is released, or never: ``struck`` tells how many wait.
+
+        A fault that was taken back goes on holding what it holds; later requests pass.
+        """
+        fault = self._add(path, when)
+        fault.gate = threading.Event()
+        return fault
 
     def before(self, path: str, do: Callable[[], None], **when: Unpack[When]) -> Fault:
         """Call ``do()`` just before the answer is made: a push between two pages."""

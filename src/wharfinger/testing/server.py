@@ -19,6 +19,8 @@ from aiohttp import web
 from wharfinger.testing.faults import Answer, Asked, Fault, Faults
 
 _MAX_BODY = 16 * 1024 * 1024
+# How often a held request looks whether it may be answered.
+_LOOK_S = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +106,14 @@ class LoopbackServer:
             await self._runner.cleanup()
             self._runner = None
 
+    async def _stop_for_good(self) -> None:
+        """Stop, and end what still waits: the loop that would let it end is about to close."""
+        await self.stop()
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
     async def __aenter__(self) -> Self:
         await self.start()
         return self
@@ -126,7 +136,7 @@ class LoopbackServer:
             asyncio.run_coroutine_threadsafe(self.start(), loop).result(10)
             yield self
         finally:
-            asyncio.run_coroutine_threadsafe(self.stop(), loop).result(10)
+            asyncio.run_coroutine_threadsafe(self._stop_for_good(), loop).result(10)
             loop.call_soon_threadsafe(loop.stop)
             thread.join(10)
             loop.close()
@@ -155,6 +165,9 @@ class LoopbackServer:
         for fault in striking:
             if fault.delay_s:
                 await asyncio.sleep(fault.delay_s)
+            while fault.gate is not None and not fault.gate.is_set():  # noqa: ASYNC110 - see below
+                # Whoever releases it may be in another thread, without a loop.
+                await asyncio.sleep(_LOOK_S)
         answer = self._answer(asked, striking)
         self.log.append(
             Logged(

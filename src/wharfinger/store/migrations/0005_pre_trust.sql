@@ -8,15 +8,29 @@ ALTER TABLE run ADD COLUMN kind text NOT NULL DEFAULT 'sync'
     CONSTRAINT run_kind_check CHECK (kind IN ('sync', 'hint'));
 
 ALTER TABLE unit
-    -- From a notification, not from the registry's listing.
+    -- From a notification.
     ADD COLUMN hinted boolean NOT NULL DEFAULT false,
+    -- Whether the registry's listing names its repositories.
+    ADD COLUMN listed boolean NOT NULL DEFAULT true,
     -- Whether the run's total of repositories holds this unit's.
     ADD COLUMN counted boolean NOT NULL DEFAULT true,
-    -- A unit of the same repository that is being read; this one begins when that one has ended.
-    ADD COLUMN waits_for bigint;
+    -- Another hint's unit that is being read; this one begins when that one has ended.
+    ADD COLUMN waits_for bigint,
+    -- Two units of one run may read one repository side by side: a hint does not wait for a batch.
+    -- These tell whose reading is the newer one.
+    ADD COLUMN began_at timestamptz,
+    ADD COLUMN done_at timestamptz;
 -- Small or empty: every page of a listing looks here for repositories it need not have read.
 -- squawk-ignore require-concurrent-index-creation
-CREATE INDEX unit_hinted_idx ON unit (run_id) WHERE hinted AND NOT done;
+CREATE INDEX unit_hinted_idx ON unit (run_id) WHERE hinted;
+
+-- Each unit collects its own pages.
+-- squawk-ignore ban-drop-constraint
+ALTER TABLE listing DROP CONSTRAINT listing_run_id_repository_id_key;
+-- squawk-ignore require-concurrent-index-creation
+CREATE UNIQUE INDEX listing_unit_key ON listing (unit_id, repository_id);
+-- squawk-ignore require-concurrent-index-creation
+CREATE INDEX listing_run_idx ON listing (run_id);
 
 ALTER TABLE registry
     -- SHA-256 of the token that this registry's notifications carry; null where none may come.

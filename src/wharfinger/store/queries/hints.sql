@@ -22,13 +22,13 @@ INSERT INTO run (project_id, registry_id, kind) VALUES (%(project)s, %(registry)
 RETURNING id
 
 -- name: named
--- Each repository with the newest unit of the run that has still to end with it, if any. What has
--- not been begun when this is read, begins after the hint, so it needs no second reading.
+-- Each repository with the newest hint's unit that has still to end with it, if any. What has not
+-- been begun when this is read, begins after the hint, so it needs no second reading.
 SELECT r.id, r.namespace, r.name, u.id, u.attempt
 FROM repository r
 LEFT JOIN LATERAL (
     SELECT u.id, u.attempt FROM unit u
-    WHERE u.run_id = %(run)s AND NOT u.done AND r.id = ANY(u.repository_ids)
+    WHERE u.run_id = %(run)s AND u.hinted AND NOT u.done AND r.id = ANY(u.repository_ids)
     ORDER BY u.id DESC LIMIT 1
 ) u ON true
 WHERE r.registry_id = %(registry)s
@@ -36,9 +36,9 @@ WHERE r.registry_id = %(registry)s
       SELECT * FROM unnest(%(namespaces)s::text[], %(names)s::text[]))
 
 -- name: insert_unit
-INSERT INTO unit (project_id, run_id, registry_id, repository_ids, repositories, hinted, counted,
-    waits_for)
-VALUES (%(project)s, %(run)s, %(registry)s, %(repository_ids)s, %(repositories)s, true,
+INSERT INTO unit (project_id, run_id, registry_id, repository_ids, repositories, hinted, listed,
+    counted, waits_for)
+VALUES (%(project)s, %(run)s, %(registry)s, %(repository_ids)s, %(repositories)s, true, %(listed)s,
     %(counted)s, %(waits_for)s)
 RETURNING id
 
@@ -56,12 +56,20 @@ UPDATE unit SET counted = true WHERE run_id = %(run)s
 
 -- name: adopt
 -- The listing names a repository that a hint is already having read: one reading serves both.
-UPDATE unit u SET hinted = false, counted = true
+UPDATE unit u SET listed = true, counted = true
 WHERE u.run_id = %(run)s AND u.hinted AND NOT u.done
   AND u.repository_ids && %(repositories)s::bigint[]
   AND NOT EXISTS (
     SELECT FROM unit n WHERE n.run_id = u.run_id AND n.hinted AND NOT n.done AND n.id > u.id
       AND n.repository_ids && u.repository_ids)
+
+-- name: overtaken
+-- Repositories of a unit that another unit of the run has published since this one began to read.
+-- One of two that overlap is a hint's; batches never do.
+SELECT DISTINCT b.id
+FROM unit n CROSS JOIN LATERAL unnest(n.repository_ids) AS b (id)
+WHERE n.run_id = %(run)s AND n.id <> %(unit)s AND n.done AND n.done_at > %(began_at)s
+  AND (n.hinted OR %(hinted)s) AND b.id = ANY(%(repositories)s)
 
 -- name: release
 UPDATE unit SET waits_for = NULL WHERE run_id = %(run)s AND waits_for = %(unit)s RETURNING id

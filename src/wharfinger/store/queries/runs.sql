@@ -23,7 +23,7 @@ INSERT INTO task_run (task_id, run_id, project_id) VALUES (%(task)s, %(run)s, %(
 SELECT EXISTS (SELECT FROM run WHERE registry_id = %(registry)s AND state = 'running')
 
 -- name: queued_run
-SELECT id FROM run WHERE registry_id = %(registry)s AND state = 'queued'
+SELECT id, kind FROM run WHERE registry_id = %(registry)s AND state = 'queued'
 
 -- name: take_run
 -- Starts a queued run, or takes up a running one whose worker is gone. Nothing comes back when the
@@ -145,10 +145,11 @@ WHERE id = %(run)s AND attempt = %(attempt)s AND state = 'running' AND listing =
 RETURNING units_done = units_total AS ready
 
 -- name: take_unit
-UPDATE unit u SET attempt = u.attempt + 1
+UPDATE unit u SET attempt = u.attempt + 1, began_at = coalesce(u.began_at, now())
 FROM run r
 WHERE u.id = %(unit)s AND NOT u.done AND r.id = u.run_id AND r.state = 'running'
-RETURNING u.attempt, u.run_id, u.registry_id, u.repositories, r.generation
+RETURNING u.attempt, u.run_id, u.registry_id, u.repositories, r.generation, u.hinted,
+    u.listed
 
 -- name: note_changed_configuration
 -- What a batch reads under another address or credential says nothing about what was there before.
@@ -162,8 +163,7 @@ WHERE run.id = %(run)s AND g.id = run.registry_id AND g.config_generation <> run
 INSERT INTO listing (project_id, run_id, unit_id, unit_attempt, repository_id)
 SELECT %(project)s, %(run)s, u.id, u.attempt, %(repository)s
 FROM unit u WHERE u.id = %(unit)s AND u.attempt = %(attempt)s AND NOT u.done
-ON CONFLICT (run_id, repository_id)
-DO UPDATE SET unit_id = excluded.unit_id, unit_attempt = excluded.unit_attempt
+ON CONFLICT (unit_id, repository_id) DO UPDATE SET unit_attempt = excluded.unit_attempt
 RETURNING id, cursor, pages
 
 -- name: fence_listing
@@ -188,6 +188,9 @@ FROM incoming
 
 -- name: advance_tag_listing
 UPDATE listing SET cursor = %(cursor)s, pages = pages + 1 WHERE id = %(listing)s
+
+-- name: has_read_images
+SELECT images > images_skipped FROM run WHERE id = %(run)s
 
 -- name: count_listing
 SELECT count(DISTINCT coalesce(tag, '@' || digest)) FROM listing_row WHERE listing_id = %(listing)s

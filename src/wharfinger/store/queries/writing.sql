@@ -47,13 +47,13 @@ CREATE TEMP TABLE IF NOT EXISTS absent (
 
 -- name: fence_unit
 -- FOR UPDATE rather than FOR SHARE: the same transaction marks the unit done.
-SELECT u.run_id, u.registry_id, u.hinted, u.counted FROM unit u JOIN run r ON r.id = u.run_id
+SELECT u.run_id, u.registry_id, u.hinted, u.listed, u.counted, u.began_at FROM unit u JOIN run r ON r.id = u.run_id
 WHERE u.id = %(unit)s AND u.attempt = %(attempt)s AND NOT u.done AND r.state = 'running'
 FOR UPDATE OF u
 
 -- name: lock_repositories
 SELECT id, live_images, held_images, empty_seen_at, verdict = 'never' AS is_new,
-    retired_at IS NOT NULL AS was_retired
+    retired_at IS NOT NULL AS was_retired, verdict_reason IS NULL AS is_read
 FROM repository
 WHERE id = ANY(%(repositories)s) ORDER BY id FOR NO KEY UPDATE
 
@@ -312,7 +312,7 @@ WHERE r.id = f.id
 SELECT kind, count(*), count(*) FILTER (WHERE flickered) FROM change GROUP BY kind
 
 -- name: finish_unit
-UPDATE unit SET done = true WHERE id = %(unit)s
+UPDATE unit SET done = true, done_at = clock_timestamp() WHERE id = %(unit)s
 
 -- name: count_into_run
 UPDATE run SET
