@@ -35,7 +35,7 @@ FIGURES = Path(__file__).parents[1] / "results" / "soak.json"
 ASK_EVERY_S = 2.0
 FULL_EVERY_S = 90.0
 # After the last fault: what is running ends, and hosts that were given up are tried again.
-SETTLE_S = 240.0
+SETTLE_S = 600.0
 FULL_ATTEMPTS = 5
 COMPLETE, HELD_OR_PARTIAL = 0, 3
 

@@ -282,6 +282,22 @@ async def test_more_tags_without_a_marker_is_malformed(upstream):
             await inventory_of(source)
 
 
+@pytest.mark.parametrize("pushed_again", ["v0", "v3", "v5"])
+async def test_h02_a_tag_that_moves_between_two_pages_of_markers_is_not_missed(
+    upstream, pushed_again
+):
+    fill(upstream, 1, tags=6)
+    upstream.faults.after(
+        "/v3/.*/tags", lambda: upstream.world.move("team/app-000", pushed_again), times=1
+    )
+
+    async with reading(upstream, api="v3", page_size=2) as source:
+        (repository,) = await repositories_of(source)
+        found = [tag.tag for tag in await tags_of(source, repository)]
+
+    assert found == [f"v{number}" for number in range(6)]
+
+
 async def test_a_tag_list_within_its_total_takes_one_request(upstream):
     fill(upstream, 1, tags=4)
 

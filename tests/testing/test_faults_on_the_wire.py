@@ -69,6 +69,36 @@ async def test_faults_of_one_path_take_turns(upstream, get):
     assert [(await get(REPOS))[0] for _ in range(3)] == [500, 502, 200]
 
 
+async def test_a_stuck_page_comes_again_however_the_next_one_is_asked_for(upstream, get):
+    fault = upstream.faults.repeat("/repos", times=1, skip=1)
+    pages = [f"/v2/manage/repos?offset={offset}&limit=2" for offset in (0, 2, 4)]
+
+    first, second, third = [(await get(page))[2] for page in pages]
+
+    assert second == first
+    assert third not in (first, b"[]")
+    assert fault.struck == 1
+
+
+async def test_what_is_no_list_is_not_emptied(upstream, get):
+    upstream.faults.html("/repos")
+    upstream.faults.empty_list("/repos")
+
+    status, _, body = await get(REPOS)
+
+    assert (status, body[:15]) == (200, b"<!DOCTYPE html>")
+
+
+async def test_a_witness_sees_what_was_sent_and_not_what_is_true(upstream, get):
+    seen = []
+    upstream.witness = lambda asked, answer: seen.append((asked.path, answer.status, answer.body))
+    upstream.faults.empty_list("/repos")
+
+    await get(REPOS)
+
+    assert seen == [("/v2/manage/repos", 200, b"[]")]
+
+
 async def test_a_fault_of_one_method_leaves_others_alone(upstream, get):
     upstream.faults.answer("/tags/v1", 500, method="DELETE")
     path = "/v2/manage/namespaces/team/repos/app-0/tags/v1"

@@ -47,6 +47,9 @@ _THROTTLING_CODES = frozenset({"SVCSTG.SWR.4031032", "SVCSTG.SWR.4031042", "APIG
 # A push within the clock's own granularity may have happened after the row was made.
 _SETTLED_AFTER = dt.timedelta(seconds=5)
 _NO_MANIFEST = msgspec.Raw(b"null")
+# By default the newest tag comes first. A marker over that order misses a tag that is pushed again
+# while the list is read: it leaves the part that is still to come for the one that was read.
+_BY_NAME = {"order_column": "tag", "order_type": "asc"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +156,7 @@ class _Listing(msgspec.Struct, Generic[Row], frozen=True, kw_only=True):
     query: dict[str, str]
     answer: type[Any]
     key: Callable[[Row], Any]
+    sort: str = ""  # The server's own order, unless one was asked for.
     claimed: int | None = None  # rows that another answer says the list has
 
 
@@ -247,9 +251,10 @@ class _Swr:
         return _Listing(
             name="tags",
             path=path,
-            query={"with_manifest": "true"} if v3 else {},
+            query={"with_manifest": "true", **_BY_NAME} if v3 else {},
             answer=_TagsV3 if v3 else list[_TagRow],
             key=lambda row: row.key,
+            sort="tag" if v3 else "",
             claimed=repository.images,
         )
 
@@ -316,7 +321,7 @@ class _Swr:
             kind=self.kind,
             api=f"{self._options.api} {listing.name}",
             page_size=self._options.page_size,
-            sort="",  # The order is the server's own: no column that is safe to name is certain.
+            sort=listing.sort,
             generation=self._registry.generation,
             position=position,
             resumable=resumable,

@@ -283,6 +283,24 @@ class Faults:
         """Send the list ``how(rows)`` returns, of a bare array or an object's only array."""
         return self.change(path, lambda _, answer: _with_rows(answer, how), **when)
 
+    def repeat(self, path: str, **when: Unpack[When]) -> Fault:
+        """Send again what the request before got, of those that match ``path``: a stuck page.
+
+        The first of them, before which there was none, gets its own answer.
+        """
+        before: list[Answer] = []
+
+        def stuck(_: Asked, answer: Answer) -> Answer:
+            return before[-1] if before else answer
+
+        def remember(_: Asked, answer: Answer) -> Answer:
+            before[:] = [answer]
+            return answer
+
+        fault = self.change(path, stuck, **when)
+        self.change(path, remember)
+        return fault
+
     # --- around the answer ------------------------------------------------------------------
 
     def delay(self, path: str, seconds: float, **when: Unpack[When]) -> Fault:
@@ -378,6 +396,12 @@ def _retry_after(wish: float | str | dt.datetime) -> str:
     return str(wish)
 
 
+def _is_a_list(answer: Answer) -> bool:
+    """Whether there is a list to change: another fault may have put something else in its place."""
+    kind = next((v for k, v in answer.headers.items() if k.lower() == "content-type"), "")
+    return answer.status == 200 and kind == "application/json"
+
+
 def _with_total(answer: Answer, total: int | None) -> Answer:
     headers = {k: v for k, v in answer.headers.items() if k.lower() != "content-range"}
     said = next((v for k, v in answer.headers.items() if k.lower() == "content-range"), None)
@@ -396,6 +420,8 @@ def _with_total(answer: Answer, total: int | None) -> Answer:
 
 
 def _emptied(answer: Answer) -> Answer:
+    if not _is_a_list(answer):
+        return answer
     value = msgspec.json.decode(answer.body)
     if isinstance(value, dict):
         value = {k: [] if isinstance(v, list) else v for k, v in value.items()}
@@ -411,6 +437,8 @@ def _emptied(answer: Answer) -> Answer:
 
 
 def _with_rows(answer: Answer, how: Callable[[list[dict[str, object]]], object]) -> Answer:
+    if not _is_a_list(answer):
+        return answer
     value = msgspec.json.decode(answer.body)
     if isinstance(value, list):
         value = how(value)

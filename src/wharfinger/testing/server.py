@@ -9,7 +9,7 @@ import socket
 import ssl
 import struct
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -50,6 +50,8 @@ class LoopbackServer:
         faults: what goes wrong, and when.
         peak: the largest number of requests that were in flight at once; set it to 0 at will.
         tls: set before the start, serves HTTPS with this context.
+        witness: called with every request and the answer it is about to get, before it is sent:
+            what a caller was shown, whatever was true.
     """
 
     def __init__(self, *, host: str = "127.0.0.1", port: int = 0) -> None:
@@ -57,6 +59,7 @@ class LoopbackServer:
         self.faults = Faults()
         self.peak = 0
         self.tls: ssl.SSLContext | None = None
+        self.witness: Callable[[Asked, Answer], None] | None = None
         self._in_flight = 0
         self._host = host
         self._port = port
@@ -169,6 +172,8 @@ class LoopbackServer:
                 # Whoever releases it may be in another thread, without a loop.
                 await asyncio.sleep(_LOOK_S)
         answer = self._answer(asked, striking)
+        if self.witness is not None:
+            self.witness(asked, answer)
         self.log.append(
             Logged(
                 method=asked.method,

@@ -1,0 +1,79 @@
+"""Nothing is lost to a bad day: random days, against a plain model of what may be concluded."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from amount import RUNS_OF_A_SHARD, SEED, SHARDS, SHRINKS
+from hypothesis import HealthCheck, Phase, Verbosity, seed, settings
+from hypothesis.stateful import run_state_machine_as_test
+from interruptions import WatchedDatabase
+from machine import Tally, Wharf
+
+KINDS = {
+    "SwrPrivate v2": ("SwrPrivate", {"api": "v2", "page_size": 3}),
+    "SwrPrivate v3": ("SwrPrivate", {"api": "v3", "page_size": 2}),
+    "Other": ("Other", {"page_size": 2}),
+}
+
+# Examples of one search: many enough to be varied, few enough to stop soon after the amount.
+EXAMPLES = 10
+STEPS = 30
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("number", range(SHARDS))
+def test_nothing_is_lost_whatever_happens(number, shard):
+    name = list(KINDS)[number % len(KINDS)]
+    kind, options = KINDS[name]
+    tally = Tally()
+
+    with asyncio.Runner() as loop:
+        database = WatchedDatabase(shard.address, max_connections=8)
+        loop.run(database.open())
+        machine = type(
+            "Wharf",
+            (Wharf,),
+            {
+                "shard": shard,
+                "loop": loop,
+                "database": database,
+                "tally": tally,
+                "kind": kind,
+                "options": options,
+            },
+        )
+        try:
+            search = SEED + 1000 * number
+            while tally.runs < RUNS_OF_A_SHARD:
+                examine(seed(search)(machine))
+                search += 1
+        finally:
+            loop.run(database.close())
+            tell(name, shard, tally)
+
+    assert tally.runs >= RUNS_OF_A_SHARD
+
+
+def examine(machine) -> None:
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=EXAMPLES,
+            stateful_step_count=STEPS,
+            deadline=None,
+            database=None,
+            print_blob=True,
+            report_multiple_bugs=False,
+            # Every example is slow and large on purpose.
+            suppress_health_check=list(HealthCheck),
+            phases=[Phase.generate, *([Phase.shrink] if SHRINKS else [])],
+            verbosity=Verbosity.normal,
+        ),
+    )
+
+
+def tell(name, shard, tally) -> None:
+    print(f"\n{name}: seed {SEED}, {tally}")
