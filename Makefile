@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV ?= .venv
 KEYSTONE_VENV := .venv-keystone
 TESTS ?= tests
+# Minutes each, with a target of their own: make model, make kill-matrix.
+LONG ?= tests/model tests/sudden/test_kill_matrix.py
 JOBS ?= 2
 SOAK_MINUTES ?= 30
 
@@ -31,7 +33,11 @@ setup: $(VENV)/.run ## Make .venv from the lock; afterwards .venv/bin/wharfinger
 
 .PHONY: test
 test: dev ## Run the whole suite, PostgreSQL included (TESTS=tests/cli: a part of it)
-	@$(BIN)/python -m pytest -q -n $(JOBS) $(TESTS)
+	@$(BIN)/python -m pytest -q -n $(JOBS) $(LONG:%=--ignore=%) $(TESTS)
+
+.PHONY: model
+model: dev ## Random days against a model: what is lost, held or retired wrongly (four minutes)
+	@$(BIN)/python -m pytest -q -n $(JOBS) tests/model
 
 .PHONY: hard-cases
 hard-cases: dev ## Play the known bad days of registries and print which test shows what
