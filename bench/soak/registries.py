@@ -11,6 +11,7 @@ import asyncio
 import collections
 import contextlib
 import datetime as dt
+import logging
 import random
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -357,6 +358,8 @@ def main() -> None:
     """Serve until standard input ends."""
     parser = argparse.ArgumentParser()
     parser.add_argument("seed", type=int)
+    # Callers are killed in the middle of an answer, and two faults at once may not fit together.
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     asyncio.run(_serve(Harbour(parser.parse_args().seed)))
 
 

@@ -82,6 +82,17 @@ class Service:
             self._process.stdout.close()
         self._process = None
 
+    def another_worker(self) -> subprocess.Popen:
+        """A worker that no service looks after."""
+        with self._log.open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "wharfinger", "worker"],
+                env=self._environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+            )
+
     def run(self, *arguments: str, stdin: str = "") -> str:
         done = subprocess.run(
             [sys.executable, "-m", "wharfinger", *arguments],
