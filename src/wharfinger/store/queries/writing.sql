@@ -190,11 +190,12 @@ FROM registry WHERE id = %(registry)s
 
 -- name: strike
 -- What is absent for the first time stays; its repository is read again, whatever it says of
--- itself, so that a second listing can decide.
+-- itself, so that a second listing can decide. What is held was absent before.
 WITH struck AS (
     UPDATE image i SET missing_since = now()
     FROM absent a
     WHERE i.id = a.image_id AND i.repository_id = ANY(%(repositories)s) AND i.missing_since IS NULL
+      AND NOT a.held
     RETURNING i.id, i.repository_id
 ), doubted AS (
     UPDATE repository r SET fingerprint = NULL
