@@ -280,7 +280,8 @@ UPDATE repository r SET
     held_images = coalesce(c.held, 0),
     latest_image_id = c.latest,
     -- A repository with rows in doubt is read again, so that a second listing can decide.
-    fingerprint = CASE WHEN coalesce(c.held + c.struck, 0) = 0 THEN l.fingerprint END,
+    fingerprint = CASE WHEN coalesce(c.held + c.struck, 0) = 0 AND r.id <> ALL(%(short)s::bigint[])
+        THEN l.fingerprint END,
     requests = l.requests, read_ms = l.read_ms,
     verdict = 'complete', verdict_reason = NULL, listed_at = %(began)s, retired_at = NULL,
     empty_seen_at = CASE WHEN r.id = ANY(%(came_up_empty)s) THEN coalesce(r.empty_seen_at, now())
@@ -296,7 +297,8 @@ WHERE r.id = l.id AND (
     OR (r.live_images, r.held_images, r.latest_image_id) IS DISTINCT FROM
         (coalesce(c.live, 0), coalesce(c.held, 0), c.latest)
     OR r.fingerprint IS DISTINCT FROM
-        CASE WHEN coalesce(c.held + c.struck, 0) = 0 THEN l.fingerprint END
+        CASE WHEN coalesce(c.held + c.struck, 0) = 0 AND r.id <> ALL(%(short)s::bigint[])
+            THEN l.fingerprint END
     OR (r.empty_seen_at IS NULL) = (r.id = ANY(%(came_up_empty)s))
     OR r.id IN (SELECT repository_id FROM change)
 )
