@@ -2,7 +2,10 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+KEYSTONE_VENV := .venv-keystone
 TESTS ?= tests
+# Minutes each, with a target of their own: make model, make kill-matrix.
+LONG ?= tests/model tests/sudden/test_kill_matrix.py
 JOBS ?= 2
 SOAK_MINUTES ?= 30
 
@@ -30,7 +33,11 @@ setup: $(VENV)/.run ## Make .venv from the lock; afterwards .venv/bin/wharfinger
 
 .PHONY: test
 test: dev ## Run the whole suite, PostgreSQL included (TESTS=tests/cli: a part of it)
-	@$(BIN)/python -m pytest -q -n $(JOBS) $(TESTS)
+	@$(BIN)/python -m pytest -q -n $(JOBS) $(LONG:%=--ignore=%) $(TESTS)
+
+.PHONY: model
+model: dev ## Random days against a model: what is lost, held or retired wrongly (four minutes)
+	@$(BIN)/python -m pytest -q -n $(JOBS) tests/model
 
 .PHONY: hard-cases
 hard-cases: dev ## Play the known bad days of registries and print which test shows what
@@ -39,6 +46,9 @@ hard-cases: dev ## Play the known bad days of registries and print which test sh
 .PHONY: mutants
 mutants: dev ## Plant bugs one by one and see the test beside each fail (MUTANTS=word: only those)
 	@$(BIN)/python tests/mutants/run.py $(MUTANTS)
+
+.PHONY: keystone
+keystone: $(KEYSTONE_VENV)/.done ## Install OpenStack Keystone in .venv-keystone, for the tests that need it
 
 .PHONY: check
 check: dev format-check lint types imports test ## All that must hold: format, lint, types, imports, tests
@@ -90,6 +100,7 @@ lock: dev ## Resolve requirements/*.txt again, keeping what still fits (UPGRADE=
 	@$(COMPILE) $(if $(UPGRADE),--upgrade) -c requirements/run.txt --group dev pyproject.toml \
 		-o requirements/dev.txt
 	@$(COMPILE) -c requirements/dev.txt requirements/build.in -o requirements/build.txt
+	@$(COMPILE) $(if $(UPGRADE),--upgrade) requirements/keystone.in -o requirements/keystone.txt
 
 .PHONY: clean
 clean: ## Remove what was built and cached; clean-all removes .venv too
@@ -98,7 +109,7 @@ clean: ## Remove what was built and cached; clean-all removes .venv too
 
 .PHONY: clean-all
 clean-all: clean
-	@rm -rf $(VENV)
+	@rm -rf $(VENV) $(KEYSTONE_VENV)
 
 .PHONY: help
 help: ## List the targets
@@ -134,4 +145,13 @@ $(VENV)/.run: $(VENV)/.made requirements/run.txt requirements/build.txt pyprojec
 $(VENV)/.dev: $(VENV)/.run requirements/dev.txt
 	@echo "installing what its tests need (requirements/dev.txt)"
 	@$(INSTALL) -r requirements/dev.txt
+	@touch $@
+
+# Keystone's hundred packages pin what ours may not, so they live apart; a fresh lock makes it anew.
+$(KEYSTONE_VENV)/.done: requirements/keystone.txt
+	@echo "installing Keystone (requirements/keystone.txt) in $(KEYSTONE_VENV)"
+	@rm -rf $(KEYSTONE_VENV)
+	@$(PYTHON) -m venv $(KEYSTONE_VENV)
+	@$(KEYSTONE_VENV)/bin/python -m pip install --quiet --require-hashes \
+		--disable-pip-version-check -r requirements/keystone.txt
 	@touch $@

@@ -6,11 +6,13 @@ import ipaddress
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from wharfinger.domain.errors import SetupError
+from wharfinger.domain.policy import SYSTEM_POLICIES
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -26,12 +28,15 @@ class Setting:
     value: Any
     origin: str  # "flag", "environment" or "default"
     help: str
+    secret: bool = False
 
     @property
     def shown(self) -> str:
         """The value fit for a screen: no password of a database address."""
         if self.value is None:
             return ""
+        if self.secret:
+            return "***"
         if isinstance(self.value, tuple):
             return ",".join(str(v) for v in self.value)
         if isinstance(self.value, bool):
@@ -52,6 +57,17 @@ class Settings:
     listen: str
     trusted_proxies: tuple[Network, ...]
     ecdsa_signatures: bool
+    iam_url: str | None
+    iam_user: str | None
+    iam_password: str | None = field(repr=False)
+    iam_password_file: Path | None
+    iam_domain: str
+    iam_project: str | None
+    iam_ca_file: Path | None
+    iam_roles: tuple[str, ...]
+    iam_cache_s: int
+    iam_timeout_s: int
+    iam_create_projects: bool
     workers: int
     host_concurrency: int
     retry_deadline_s: int
@@ -68,6 +84,7 @@ class _Rule:
     read: Callable[[str], Any]
     default: Callable[[dict[str, Any]], Any]
     help: str
+    secret: bool = False
 
 
 def _whole_number(low: int, high: int) -> Callable[[str], int]:
@@ -94,6 +111,32 @@ def _yes_or_no(text: str) -> bool:
     return text == "true"
 
 
+def _web_address(text: str) -> str:
+    rule = "must be https://HOST or http://HOST, with neither user nor query"
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError as exc:
+        raise ValueError(rule) from exc
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+        raise ValueError(rule)
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise ValueError(rule)
+    return text.rstrip("/")
+
+
+def _roles(text: str) -> tuple[str, ...]:
+    pairs = tuple(part.strip() for part in text.split(",") if part.strip())
+    for pair in pairs:
+        role, _, policy = pair.partition("=")
+        if not role or policy not in SYSTEM_POLICIES:
+            raise ValueError(
+                "must be ROLE=POLICY, separated by commas; a policy is one of"
+                f" {', '.join(SYSTEM_POLICIES)}"
+            )
+    return pairs
+
+
 def _networks(text: str) -> tuple[Network, ...]:
     try:
         return tuple(ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip())
@@ -113,6 +156,94 @@ def _default_data_dir(environment: Mapping[str, str]) -> Path:
         return Path("/var/lib/wharfinger")
     home = environment.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
     return Path(home) / "wharfinger"
+
+
+def _identity_rules() -> tuple[_Rule, ...]:
+    return (
+        _Rule(
+            "iam_url",
+            "WHARFINGER_IAM_URL",
+            _web_address,
+            lambda _: None,
+            "an IAM or Keystone v3 that vouches for tokens besides our own",
+        ),
+        _Rule(
+            "iam_user",
+            "WHARFINGER_IAM_USER",
+            str,
+            lambda _: None,
+            "the user there who may validate tokens",
+        ),
+        _Rule(
+            "iam_password",
+            "WHARFINGER_IAM_PASSWORD",
+            str,
+            lambda _: None,
+            "that user's password",
+            secret=True,
+        ),
+        _Rule(
+            "iam_password_file",
+            "WHARFINGER_IAM_PASSWORD_FILE",
+            lambda text: Path(text).expanduser().absolute(),
+            lambda _: None,
+            "a file with that password instead, read at each login",
+        ),
+        _Rule(
+            "iam_domain",
+            "WHARFINGER_IAM_DOMAIN",
+            str,
+            lambda _: "Default",
+            "that user's domain (account), by name",
+        ),
+        _Rule(
+            "iam_project",
+            "WHARFINGER_IAM_PROJECT",
+            str,
+            lambda _: None,
+            "the project that user works in, by name; by default the domain",
+        ),
+        _Rule(
+            "iam_ca_file",
+            "WHARFINGER_IAM_CA_FILE",
+            lambda text: Path(text).expanduser().absolute(),
+            lambda _: None,
+            "certificates (PEM) to trust there besides the system's",
+        ),
+        _Rule(
+            "iam_roles",
+            "WHARFINGER_IAM_ROLES",
+            _roles,
+            lambda _: (
+                "te_admin=administrator",
+                "admin=administrator",
+                "member=full-access",
+                "reader=read-only",
+            ),
+            "which system policy each role of a token there stands for",
+        ),
+        _Rule(
+            "iam_cache_s",
+            "WHARFINGER_IAM_CACHE_S",
+            _whole_number(0, 3600),
+            lambda _: 60,
+            "seconds that a token's validation is believed, and a revocation unnoticed",
+        ),
+        _Rule(
+            "iam_timeout_s",
+            "WHARFINGER_IAM_TIMEOUT_S",
+            _whole_number(1, 60),
+            lambda _: 5,
+            "seconds that a validation may take",
+        ),
+        _Rule(
+            "iam_create_projects",
+            "WHARFINGER_IAM_CREATE_PROJECTS",
+            _yes_or_no,
+            lambda _: False,
+            "whether the project of a good token is made when it is first seen",
+        ),
+    )
 
 
 def _rules(environment: Mapping[str, str]) -> tuple[_Rule, ...]:
@@ -180,6 +311,7 @@ def _rules(environment: Mapping[str, str]) -> tuple[_Rule, ...]:
             lambda _: False,
             "whether SDK-ECDSA-P256-SHA256 signatures are checked rather than refused",
         ),
+        *_identity_rules(),
         _Rule(
             "workers",
             "WHARFINGER_WORKERS",
@@ -248,7 +380,12 @@ def read_settings(
         known[rule.name] = value
         described.append(
             Setting(
-                name=rule.name, variable=rule.variable, value=value, origin=origin, help=rule.help
+                name=rule.name,
+                variable=rule.variable,
+                value=value,
+                origin=origin,
+                help=rule.help,
+                secret=rule.secret,
             )
         )
     return Settings(**known, described=tuple(described))

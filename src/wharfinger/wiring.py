@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import procrastinate
 import structlog
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from wharfinger.domain.errors import StoreUnavailableError
+from wharfinger.domain.errors import SetupError, StoreUnavailableError
 from wharfinger.domain.model import RegistryCredential, RegistryRef, RepositoryFilter
 from wharfinger.domain.ports import Source
 from wharfinger.identity.authentication import Authenticator
+from wharfinger.identity.keystone import ExternalTokens, ServiceAccount
 from wharfinger.identity.locks import Locks
 from wharfinger.identity.login import Login
 from wharfinger.service.held import HeldImages
@@ -109,6 +111,7 @@ class House:
     history: History
     callers: Callers
     principals: Principals
+    issuers: Sequence[ExternalTokens] = ()
 
     def http_app(self) -> Any:
         """The ASGI application over these services."""
@@ -119,7 +122,10 @@ class House:
         locks = Locks()
         services = Services(
             authenticator=Authenticator(
-                self.callers, locks=locks, ecdsa=self.settings.ecdsa_signatures
+                self.callers,
+                issuers=self.issuers,
+                locks=locks,
+                ecdsa=self.settings.ecdsa_signatures,
             ),
             login=Login(self.principals, self.callers, locks=locks),
             callers=self.callers,
@@ -161,6 +167,72 @@ class House:
                 log.info("history.prune_waits", error=error.code)
             except Exception:
                 log.exception("history.prune_failed")
+
+
+def _iam_password(settings: Settings) -> str:
+    """The service account's password, as it is now.
+
+    Raises:
+        SetupError: there is none, there are two, or the file cannot be read.
+    """
+    if (settings.iam_password is None) == (settings.iam_password_file is None):
+        raise SetupError(
+            "WHARFINGER_IAM_URL needs WHARFINGER_IAM_PASSWORD or WHARFINGER_IAM_PASSWORD_FILE,"
+            " one of them"
+        )
+    if settings.iam_password_file is None:
+        return settings.iam_password or ""
+    return _text_of(settings.iam_password_file).rstrip("\r\n")
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise SetupError(f"{path} cannot be read: {type(exc).__name__}") from exc
+
+
+@contextlib.asynccontextmanager
+async def _issuers(settings: Settings, callers: Callers) -> AsyncIterator[list[ExternalTokens]]:
+    """Who else vouches for tokens: the configured identity service, or nobody.
+
+    Raises:
+        SetupError: its settings are incomplete, or name files that cannot be used.
+    """
+    if settings.iam_url is None:
+        yield []
+        return
+    if settings.iam_user is None:
+        raise SetupError("WHARFINGER_IAM_URL needs WHARFINGER_IAM_USER")
+    _iam_password(settings)
+    # The operator's own choice of a host, like a registry added on the command line.
+    policy = AddressPolicy(allow_private=True, allow_networks=settings.allow_networks)
+    timeout_s = float(settings.iam_timeout_s)
+    transport = AioTransport(
+        policy,
+        ca_pem=_text_of(settings.iam_ca_file) if settings.iam_ca_file else None,
+        connect_timeout_s=timeout_s,
+        idle_timeout_s=timeout_s,
+    )
+    account = ServiceAccount(
+        address=settings.iam_url,
+        user=settings.iam_user,
+        domain=settings.iam_domain,
+        project=settings.iam_project,
+        password=lambda: _iam_password(settings),
+    )
+    async with contextlib.aclosing(transport):
+        yield [
+            ExternalTokens(
+                transport,
+                account,
+                callers,
+                roles=dict(pair.split("=", 1) for pair in settings.iam_roles),
+                cache_s=float(settings.iam_cache_s),
+                timeout_s=timeout_s,
+                create_projects=settings.iam_create_projects,
+            )
+        ]
 
 
 @contextlib.contextmanager
@@ -212,7 +284,12 @@ async def open_house(
             SharedBudgets(database, start=settings.host_concurrency, lease_s=LEASE_S)
         )
         opener = SourceOpener(settings, budgets)
-        async with contextlib.aclosing(budgets), queue.app.open_async():
+        callers = Callers(database, keys)
+        async with (
+            contextlib.aclosing(budgets),
+            queue.app.open_async(),
+            _issuers(settings, callers) as issuers,
+        ):
             yield House(
                 settings=settings,
                 database=database,
@@ -225,8 +302,9 @@ async def open_house(
                 held=HeldImages(database),
                 hints=Hints(database, queue),
                 history=History(database, days=settings.history_days),
-                callers=Callers(database, keys),
+                callers=callers,
                 principals=Principals(database),
+                issuers=issuers,
             )
     finally:
         await database.close()

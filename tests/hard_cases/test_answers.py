@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 
 import pytest
-from serving import CATALOG, codes, fill
+from served import CATALOG, codes, fill
 
 from wharfinger.domain.inventory import ImageFilter, RegistryScope
 from wharfinger.domain.model import RunOutcome

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from serving import CATALOG, codes, fill
+from served import CATALOG, codes, fill
 from stages import OciRegistry
 
 from wharfinger.domain.model import RunOutcome

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from serving import MADE, catalog, fill
+from served import MADE, catalog, fill
 
 from wharfinger.domain.model import RunOutcome
 from wharfinger.testing.content import DOCKER_MANIFEST, digest_of, image, index_of

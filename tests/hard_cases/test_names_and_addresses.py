@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 
 import pytest
-from serving import CATALOG, codes, fill
+from served import CATALOG, codes, fill
 
 from wharfinger.domain.model import RegistryCredential, RunOutcome
 from wharfinger.store.registries import NewRegistry

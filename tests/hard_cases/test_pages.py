@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from serving import CATALOG, catalog, codes, fill, serve
+from served import CATALOG, catalog, codes, fill, serve
 
 from wharfinger.domain.errors import InvalidParameterError
 from wharfinger.domain.model import RunOutcome

@@ -196,6 +196,7 @@ async def test_credentials_stay_on_their_host(echo):
     secret = {
         "Authorization": "Bearer t",
         "X-Auth-Token": "t",
+        "X-Subject-Token": "s",
         "X-Sdk-Date": "d",
         "Cookie": "c",
         "Host": "other.example",
@@ -209,7 +210,9 @@ async def test_credentials_stay_on_their_host(echo):
         sent, host = other.log[0].headers, other.host
     assert sent["accept"] == "application/json"
     assert sent["host"] == host
-    assert not {"authorization", "x-auth-token", "x-sdk-date", "cookie"} & set(sent)
+    assert not {"authorization", "x-auth-token", "x-subject-token", "x-sdk-date", "cookie"} & set(
+        sent
+    )
 
 
 async def test_redirects_end(echo):

@@ -42,6 +42,7 @@ _CREDENTIAL_HEADERS = frozenset(
         "host",
         "x-auth-token",
         "x-security-token",
+        "x-subject-token",
         "x-sdk-date",
         "x-project-id",
     }

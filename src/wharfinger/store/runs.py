@@ -580,6 +580,9 @@ async def finish_run(
     held = ending.held
     if ending.listing == "complete" and ending.kind == "sync":
         held += await _retire_repositories(tx, scope, ending)
+    # What one reading of a run held, a later one of a hint may have found again.
+    cursor_ = await tx.execute(_SQL["count_held"], scope)
+    held = min(held, int(await _value(cursor_)))
     outcome = _outcome(ending, held)
     if held:
         reason = Jsonb(msgspec.to_builtins([_held_reason(held, ending)]))
@@ -591,7 +594,7 @@ async def finish_run(
         await tx.execute(_HELD["count_registry"], scope)
     else:
         await _settle(tx, scope, ending, outcome)
-    await tx.execute(_SQL["finish_run"], {**scope, "outcome": outcome})
+    await tx.execute(_SQL["finish_run"], {**scope, "outcome": outcome, "held": held})
     for sweep in ("sweep_listing_rows", "sweep_listings", "sweep_units", "sweep_pages"):
         await tx.execute(_SQL[sweep], {"run": run_id})
     cursor_ = await tx.execute(_SQL["queued_run"], {"registry": registry_id})

@@ -254,8 +254,12 @@ FROM (
 WHERE r.id = seen.id AND r.verdict = 'complete' AND r.verdict_reason IS NULL
   AND r.listed_at < %(began)s
 
+-- name: count_held
+SELECT coalesce(sum(held_images), 0) FROM repository
+WHERE registry_id = %(registry)s AND retired_at IS NULL
+
 -- name: finish_run
-UPDATE run SET state = 'finished', outcome = %(outcome)s, finished_at = now(),
+UPDATE run SET state = 'finished', outcome = %(outcome)s, held = %(held)s, finished_at = now(),
     finished_seq = (SELECT seq FROM tenant_feed WHERE project_id = %(project)s)
 WHERE id = %(run)s
 
