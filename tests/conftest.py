@@ -252,3 +252,26 @@ def _refuse_skip(report):
         report.outcome = "failed"
         report.longrepr = f"skipped, which {REQUIRE_ALL} forbids: {report.longrepr}"
     return report
+
+
+# --- what was measured ----------------------------------------------------------------------------
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """Print the figures that tests recorded, added up over the cases of one test."""
+    figures: dict[str, dict[str, int]] = {}
+    cases: dict[str, int] = {}
+    for report in [
+        r for outcome in ("passed", "failed") for r in terminalreporter.getreports(outcome)
+    ]:
+        for name, value in report.user_properties:
+            if name == "figures" and report.when == "call":
+                test = report.nodeid.partition("[")[0]
+                cases[test] = cases.get(test, 0) + 1
+                total = figures.setdefault(test, {})
+                for key, number in value.items():
+                    total[key] = total.get(key, 0) + number
+    for test, total in figures.items():
+        terminalreporter.section(f"{test}, {cases[test]} cases", sep="-")
+        for key, number in total.items():
+            terminalreporter.line(f"{number:8} {key}")

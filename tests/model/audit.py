@@ -108,6 +108,7 @@ class Course:
     began: int  # moment
     ended: int
     seq: int  # of the feed when it began
+    shown: int  # how often lists had come up empty before
     changed_configuration: bool
     was_quiet: bool = True  # Nothing moved upstream while it went.
     was_faultless: bool = True
@@ -245,6 +246,11 @@ class Auditor:
             assert self._chronicle.was_absent(event.path, event.tag, course.began, course.ended), (
                 f"{event} by {row}, but it was there all the time"
             )
+            assert self._chronicle.was_gone(
+                event.path, event.tag, course.began, course.ended
+            ) or not self._chronicle.is_first_sight(
+                event.path, course.shown, course.began, course.ended
+            ), f"{event} because of the first list that came up empty"
             assert event.path not in failed or row.listing == "complete" or course.was_hinted, (
                 f"{event} although its repository could not be read"
             )

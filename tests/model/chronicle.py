@@ -34,6 +34,18 @@ class Operation:
     tag: int = 0
 
 
+@dataclass(frozen=True)
+class Showing:
+    """A moment at which a repository (or, without a path, the registry) was shown as empty.
+
+    ``whole``: from its first row on, and against what a listing's row says of the repository.
+    """
+
+    moment: int
+    path: str | None
+    whole: bool
+
+
 @dataclass
 class Chronicle:
     """A world, its past, and the evidence of absence that it gave."""
@@ -43,8 +55,7 @@ class Chronicle:
     contents: dict[str, Content] = field(default_factory=dict)
     # A change that no row of a listing shows, by repository.
     lies: dict[str, int] = field(default_factory=dict)
-    # The moments at which a repository (or, without a name, the registry) was shown as empty.
-    shown_empty: list[tuple[int, str | None]] = field(default_factory=list)
+    shown: list[Showing] = field(default_factory=list)
     _states: dict[str, list[tuple[int, dict[str, str] | None]]] = field(default_factory=dict)
     _filters: list[tuple[int, tuple[str, ...]]] = field(default_factory=lambda: [(0, ())])
     _graves: dict[str, dict[str, Content]] = field(default_factory=dict)
@@ -162,13 +173,17 @@ class Chronicle:
             f"{found['namespace']}/{found['name'].replace('$', '/')}" if found["name"] else None
         )
         if self._came_up_empty(path, asked, answer):
-            self.shown_empty.append((self.moment, path))
+            repository = self.world.repositories.get(path or "")
+            agrees = repository is not None and repository.num_images == 0
+            whole = not _FIRST.search(asked.query) and not agrees
+            self.shown.append(Showing(self.moment, path, whole))
 
     def _came_up_empty(self, path: str | None, asked: Asked, answer: Answer) -> bool:
         if answer.status == 404 and path in self.world.repositories:
             # What a listing's own row calls empty may be hidden as well.
             return self.world.repository(path).num_images == 0
-        if answer.status != 200 or answer.sent is not None or answer.reset:
+        was_cut = answer.sent is not None and answer.sent < len(answer.body)
+        if answer.status != 200 or was_cut or answer.reset:
             return False
         try:
             body = msgspec.json.decode(answer.body)
@@ -202,7 +217,12 @@ class Chronicle:
 
     def covers(self, path: str) -> bool:
         """Whether people want to see a repository."""
-        return not any(fnmatchcase(path, pattern) for pattern in self._filters[-1][1])
+        return not any(fnmatchcase(path, pattern) for pattern in self.excluded)
+
+    @property
+    def excluded(self) -> tuple[str, ...]:
+        """The patterns of what people do not want to see."""
+        return self._filters[-1][1]
 
     def was_left_out(self, path: str, since: int, until: int) -> bool:
         """Whether a filter left a repository out at some moment."""
@@ -218,15 +238,29 @@ class Chronicle:
 
     def was_absent(self, path: str, tag: str, since: int, until: int) -> bool:
         """Whether a tag was absent, or shown to be, at some moment."""
-        return any(
-            state is None or tag not in state for state in self._during(path, since, until)
-        ) or self.was_shown_empty(path, since, until)
+        return self.was_gone(path, tag, since, until) or self.was_shown_empty(path, since, until)
+
+    def was_gone(self, path: str, tag: str, since: int, until: int) -> bool:
+        """Whether a tag was absent at some moment."""
+        return any(state is None or tag not in state for state in self._during(path, since, until))
 
     def was_shown_empty(self, path: str, since: int, until: int) -> bool:
         """Whether an empty list was shown of a repository, or of the registry."""
-        return any(
-            since <= moment <= until and shown in (None, path) for moment, shown in self.shown_empty
-        )
+        return any(since <= s.moment <= until and s.path in (None, path) for s in self.shown)
+
+    def is_first_sight(self, path: str, before: int, since: int, until: int) -> bool:
+        """Whether a list that is empty as a whole had not been shown before.
+
+        Args:
+            path: the repository.
+            before: so many showings came before the run.
+            since: the moment of the run's beginning.
+            until: that of its end.
+        """
+        of_path = [(n, s) for n, s in enumerate(self.shown) if s.path in (None, path)]
+        now = [s for n, s in of_path if n >= before and since <= s.moment <= until]
+        earlier = [s for n, s in of_path if n < before]
+        return bool(now) and all(s.whole for s in now) and not earlier
 
     def _during(self, path: str, since: int, until: int) -> Iterator[dict[str, str] | None]:
         states = self._states.get(path, [(0, None)])

@@ -124,7 +124,7 @@ class Reaper:
                 break
         else:
             return False
-        if attempt.is_twin and strike.kind is Kind.GIVEN_UP:
+        if strike.kind is Kind.GIVEN_UP and (attempt.is_twin or attempt.twin is not None):
             return False
         if strike.skip:
             strike.skip -= 1

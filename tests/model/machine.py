@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import uuid
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import hypothesis.strategies as st
 import msgspec
 from audit import Auditor, Course
-from chronicle import PATHS, Chronicle, Operation
+from chronicle import PATHS, Chronicle, Operation, Showing
 from driver import Driver, Job
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from interruptions import Kind, Point, Reaper, Strike, WatchedDatabase
+from tally import Tally
 
 from wharfinger.domain.model import RegistryCredential, RepositoryFilter, RepositoryName
 from wharfinger.store import held, hints, registries, runs
@@ -38,6 +38,7 @@ COMMON = (
     "move_all",
     "delete_all_tags",
 )
+GOING = ("delete_tag", "delete_tag", "delete_repository")
 QUIET = ("push_quietly", "move_quietly", "delete_tag_quietly")
 RARE = ("delete_everything",)
 # What happens to the installation between two jobs of a run.
@@ -53,13 +54,6 @@ def _operations(*names: str) -> st.SearchStrategy[Operation]:
 
 
 operations = _operations(*COMMON, *COMMON, *QUIET, *RARE)
-strikes = st.builds(
-    Strike,
-    st.sampled_from(list(Kind)),
-    st.sampled_from(list(Point)),
-    st.integers(0, 2),
-    st.integers(1, 5),
-)
 
 
 BAD_ANSWERS = (
@@ -101,42 +95,36 @@ class Plan:
 
 
 def _several(of, most: int) -> st.SearchStrategy[tuple]:
-    return st.lists(of, max_size=most).map(tuple)
+    """At least one, unless there is to be none."""
+    return st.lists(of, min_size=min(most, 1), max_size=most).map(tuple)
 
 
-def plans(*, bad: int = 0, hits: int = 0, moves: int = 0) -> st.SearchStrategy[Plan]:
+def _strikes(points: tuple[Point, ...]) -> st.SearchStrategy[Strike]:
+    return st.builds(
+        Strike,
+        st.sampled_from(list(Kind)),
+        st.sampled_from(points),
+        st.integers(0, 2),
+        st.integers(1, 5),
+    )
+
+
+def plans(
+    *, bad: int = 0, hits: int = 0, moves: int = 0, points: tuple[Point, ...] = tuple(Point)
+) -> st.SearchStrategy[Plan]:
     """Runs with at most so many faults, interruptions and changes."""
     at = st.tuples(st.integers(1, 12), operations)
-    step = st.tuples(st.integers(0, 6), _operations(*OURS, *COMMON))
+    step = st.tuples(st.integers(0, 6), _operations(*OURS, *COMMON, *COMMON))
     return st.builds(
         Plan,
         full=st.booleans(),
         bad=_several(bad_answers, bad),
-        strikes=_several(strikes, hits),
+        strikes=_several(_strikes(points), hits),
         during=_several(at, moves),
-        between=_several(step, 1 if moves else 0),
+        between=st.lists(step, max_size=1 if moves else 0).map(tuple),
         order=st.lists(st.integers(0, 3), min_size=1, max_size=4).map(tuple),
         width=st.sampled_from([1, 1, 2, 3]),
     )
-
-
-@dataclass
-class Tally:
-    """What a shard has done."""
-
-    runs: int = 0
-    steps: int = 0
-    examples: int = 0
-    operations: Counter = field(default_factory=Counter)
-    faults: Counter = field(default_factory=Counter)
-    interruptions: Counter = field(default_factory=Counter)
-    outcomes: Counter = field(default_factory=Counter)
-    events: Counter = field(default_factory=Counter)
-    held: int = 0
-    accepted: int = 0
-    revived: int = 0
-    hints: int = 0
-    runs_of_hints: int = 0
 
 
 class Wharf(RuleBasedStateMachine):
@@ -165,6 +153,7 @@ class Wharf(RuleBasedStateMachine):
         self.settled = False
         self.hinted = False
         self.verdict = "never"
+        self.chances = 0  # of runs to retire something, since the configuration changed
         self.courses: dict[str, Course] = {}
         self.faults: list[tuple[str, Fault]] = []
         self.loop.run(self._open())
@@ -224,11 +213,13 @@ class Wharf(RuleBasedStateMachine):
         self.tally.operations[operation.name] += 1
         self.chronicle.apply(operation)
 
-    @initialize(tags=st.lists(st.tuples(_numbers, _numbers), min_size=4, max_size=14))
+    @initialize(tags=st.lists(st.integers(0, 6), min_size=2, max_size=len(PATHS)))
     def begin(self, tags) -> None:
-        """Fill the world."""
-        for repository, tag in tags:
-            self._apply(Operation("push", repository, tag))
+        """Fill the world: so many tags in each repository."""
+        for repository, number in enumerate(tags):
+            self._apply(Operation("add_repository", repository))
+            for tag in range(number):
+                self._apply(Operation("push", repository, tag))
 
     @rule(changes=st.lists(operations, min_size=1, max_size=3))
     def change(self, changes) -> None:
@@ -270,20 +261,24 @@ class Wharf(RuleBasedStateMachine):
         async with self.database.tenant(self.project) as tx:
             self.tally.accepted += await held.accept(tx, self.project, self.registry, None)
 
-    @rule()
-    def relocate(self) -> None:
-        """Change the address, which makes a new generation of the configuration."""
+    # What follows a change is held, which would leave little to be retired.
+    @precondition(lambda self: self.chances >= 3)
+    @rule(exclude=st.sampled_from((None, *FILTERS)))
+    def reconfigure(self, exclude) -> None:
+        """Change the filter, or else the address: a new generation of the configuration."""
         self.tally.steps += 1
-        self.loop.run(self._relocate())
+        self.chances = 0
+        if exclude is None:
+            self.loop.run(self._relocate())
+        else:
+            # What was hidden is to be shown again, too.
+            self._change_filter(() if self.chronicle.excluded else exclude)
 
     async def _relocate(self) -> None:
         self._slash = "" if self._slash else "/"
         await self._configure(address=self.upstream.url + self._slash)
 
-    @rule(exclude=st.sampled_from(FILTERS))
-    def change_filter(self, exclude) -> None:
-        """Leave repositories out that are of no interest, or take them in again."""
-        self.tally.steps += 1
+    def _change_filter(self, exclude) -> None:
         before = self.auditor.look()
         self.loop.run(self._filter(exclude))
         after = self.auditor.look()
@@ -333,6 +328,16 @@ class Wharf(RuleBasedStateMachine):
         """Synchronise while people work."""
         self._synchronise(plan)
 
+    @rule(
+        gone=st.lists(_operations(*GOING), min_size=1, max_size=3),
+        plan=plans(hits=2, points=(Point.RETIREMENT, Point.END)),
+    )
+    def synchronise_what_is_gone(self, gone, plan: Plan) -> None:
+        """Synchronise when something has to be retired, and be interrupted there."""
+        for operation in gone:
+            self._apply(operation)
+        self._synchronise(plan)
+
     @rule(plan=plans(bad=2, hits=3, moves=3))
     def synchronise_in_a_storm(self, plan: Plan) -> None:
         """Synchronise with everything at once."""
@@ -341,6 +346,7 @@ class Wharf(RuleBasedStateMachine):
     def _synchronise(self, plan: Plan, *, hinted=()) -> None:
         self.tally.steps += 1
         self.hinted = False
+        self.chances += 1
         before = self.auditor.look()
         was_settled, moment = self.settled, self.chronicle.moment
         self.courses = {}
@@ -441,7 +447,6 @@ class Wharf(RuleBasedStateMachine):
         self.settled = False
         self.hinted = True
         paths = sorted({PATHS[number % len(PATHS)] for number in repositories})
-        self.tally.hints += 1
         names = [
             RepositoryName(namespace=namespace, name=name)
             for namespace, name in (p.split("/", 1) for p in paths if self.chronicle.covers(p))
@@ -465,6 +470,7 @@ class Wharf(RuleBasedStateMachine):
             began=self.chronicle.moment,
             ended=-1,
             seq=seen.seq,
+            shown=len(self.chronicle.shown),
             changed_configuration=self.listed_generation != seen.config_generation,
         )
         self._generations[run] = seen.config_generation
@@ -523,7 +529,7 @@ class Wharf(RuleBasedStateMachine):
             course.began = min(course.began, since)
         if not self._counts:
             moments = range(since, self.chronicle.moment + 1)
-            self.chronicle.shown_empty += [(moment, None) for moment in moments]
+            self.chronicle.shown += [Showing(moment, None, whole=False) for moment in moments]
 
     @property
     def _counts(self) -> bool:

@@ -124,6 +124,20 @@ async def test_a_registry_that_comes_up_empty_retires_nothing(yard, upstream):
     assert yard.value("SELECT held_images FROM registry") == 60
 
 
+async def test_a_new_repository_shown_as_empty_is_read_again_whatever_its_fingerprint(
+    yard, upstream
+):
+    await yard.add_swr(upstream)
+    upstream.faults.empty_list(ITS_TAGS, times=1)
+    await yard.sync()
+
+    run = await yard.sync()
+
+    assert run.outcome is RunOutcome.COMPLETE
+    assert run.added == 5
+    assert yard.stored() == upstream.world.images()
+
+
 async def test_what_was_held_and_comes_back_is_held_no_more(yard, upstream):
     await yard.add_swr(upstream)
     await yard.sync()

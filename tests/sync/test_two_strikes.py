@@ -113,6 +113,23 @@ async def test_a_new_push_under_an_old_tag_is_no_contradiction(yard, upstream):
     assert yard.value("SELECT flickers FROM registry") == 0
 
 
+async def test_what_is_held_was_absent_before_and_stays_held(yard, upstream):
+    await yard.add_swr(upstream)
+    await yard.sync()
+    # The first complete listing after a change holds what it lacks.
+    await yard.house.registries.change(yard.caller, "swrprivate", RegistryChange(exclude=("x/*",)))
+    drop(upstream, count=5)
+    held = await yard.sync()
+    await set_strikes(yard, TwoStrikes.ON)
+
+    run = await yard.sync()
+
+    assert (held.outcome, held.held) == (RunOutcome.HELD, 5)
+    assert yard.value(STRUCK) == 0
+    assert (run.outcome, run.retired) == (RunOutcome.COMPLETE, 5)
+    assert yard.stored() == upstream.world.images()
+
+
 async def test_off_means_off(yard, upstream):
     await yard.add_swr(upstream)
     await yard.sync()

@@ -80,13 +80,18 @@ async def test_a_stuck_page_comes_again_however_the_next_one_is_asked_for(upstre
     assert fault.struck == 1
 
 
-async def test_what_is_no_list_is_not_emptied(upstream, get):
-    upstream.faults.html("/repos")
-    upstream.faults.empty_list("/repos")
+@pytest.mark.parametrize("change", ["empty_list", "no_total"])
+async def test_what_another_fault_has_made_no_list_is_left_alone(upstream, get, change):
+    upstream.faults.html("/repos", times=1)
+    upstream.faults.cut_body("/repos", times=1, skip=1)
+    getattr(upstream.faults, change)("/repos")
 
-    status, _, body = await get(REPOS)
+    answers = [await get(REPOS) for _ in range(2)]
 
-    assert (status, body[:15]) == (200, b"<!DOCTYPE html>")
+    assert [(status, body[:9]) for status, _, body in answers] == [
+        (200, b"<!DOCTYPE"),
+        (200, b'[{"name":'),
+    ]
 
 
 async def test_a_witness_sees_what_was_sent_and_not_what_is_true(upstream, get):

@@ -66,6 +66,14 @@ class ReadRepository:
     unknown: bool = False
     cost: Cost = Cost()
 
+    @property
+    def came_up_short(self) -> bool:
+        """Whether the repository's own row claims more than its list showed.
+
+        What stands behind such a row's fingerprint then is not what was read.
+        """
+        return self.wanted.images is not None and self.rows < self.wanted.images
+
 
 @dataclass(frozen=True, kw_only=True)
 class FailedRepository:
@@ -318,6 +326,7 @@ async def _publish_read(
             "requests": [r.cost.requests for r in read],
             "read_ms": [r.cost.milliseconds for r in read],
             "came_up_empty": empty,
+            "short": [r.wanted.id for r in read if r.came_up_short],
             "stood": [r.wanted.id for r in read if r.wanted.stood],
             "began": began,
         },

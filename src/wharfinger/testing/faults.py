@@ -398,8 +398,12 @@ def _retry_after(wish: float | str | dt.datetime) -> str:
 
 def _is_a_list(answer: Answer) -> bool:
     """Whether there is a list to change: another fault may have put something else in its place."""
-    kind = next((v for k, v in answer.headers.items() if k.lower() == "content-type"), "")
-    return answer.status == 200 and kind == "application/json"
+    if answer.status != 200:
+        return False
+    try:
+        return isinstance(msgspec.json.decode(answer.body), list | dict)
+    except msgspec.DecodeError:
+        return False
 
 
 def _with_total(answer: Answer, total: int | None) -> Answer:

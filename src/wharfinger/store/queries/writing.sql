@@ -190,11 +190,12 @@ FROM registry WHERE id = %(registry)s
 
 -- name: strike
 -- What is absent for the first time stays; its repository is read again, whatever it says of
--- itself, so that a second listing can decide.
+-- itself, so that a second listing can decide. What is held was absent before.
 WITH struck AS (
     UPDATE image i SET missing_since = now()
     FROM absent a
     WHERE i.id = a.image_id AND i.repository_id = ANY(%(repositories)s) AND i.missing_since IS NULL
+      AND NOT a.held
     RETURNING i.id, i.repository_id
 ), doubted AS (
     UPDATE repository r SET fingerprint = NULL
@@ -279,7 +280,8 @@ UPDATE repository r SET
     held_images = coalesce(c.held, 0),
     latest_image_id = c.latest,
     -- A repository with rows in doubt is read again, so that a second listing can decide.
-    fingerprint = CASE WHEN coalesce(c.held + c.struck, 0) = 0 THEN l.fingerprint END,
+    fingerprint = CASE WHEN coalesce(c.held + c.struck, 0) = 0 AND r.id <> ALL(%(short)s::bigint[])
+        THEN l.fingerprint END,
     requests = l.requests, read_ms = l.read_ms,
     verdict = 'complete', verdict_reason = NULL, listed_at = %(began)s, retired_at = NULL,
     empty_seen_at = CASE WHEN r.id = ANY(%(came_up_empty)s) THEN coalesce(r.empty_seen_at, now())
@@ -295,7 +297,8 @@ WHERE r.id = l.id AND (
     OR (r.live_images, r.held_images, r.latest_image_id) IS DISTINCT FROM
         (coalesce(c.live, 0), coalesce(c.held, 0), c.latest)
     OR r.fingerprint IS DISTINCT FROM
-        CASE WHEN coalesce(c.held + c.struck, 0) = 0 THEN l.fingerprint END
+        CASE WHEN coalesce(c.held + c.struck, 0) = 0 AND r.id <> ALL(%(short)s::bigint[])
+            THEN l.fingerprint END
     OR (r.empty_seen_at IS NULL) = (r.id = ANY(%(came_up_empty)s))
     OR r.id IN (SELECT repository_id FROM change)
 )
