@@ -4,8 +4,6 @@ PYTHON ?= python3
 VENV ?= .venv
 KEYSTONE_VENV := .venv-keystone
 TESTS ?= tests
-# Minutes each, with a target of their own: make model, make kill-matrix.
-LONG ?= tests/model tests/sudden/test_kill_matrix.py
 JOBS ?= 2
 SOAK_MINUTES ?= 30
 
@@ -33,7 +31,7 @@ setup: $(VENV)/.run ## Make .venv from the lock; afterwards .venv/bin/wharfinger
 
 .PHONY: test
 test: dev ## Run the whole suite, PostgreSQL included (TESTS=tests/cli: a part of it)
-	@$(BIN)/python -m pytest -q -n $(JOBS) $(LONG:%=--ignore=%) $(TESTS)
+	@$(BIN)/python -m pytest -q -n $(JOBS) $(TESTS)
 
 .PHONY: model
 model: dev ## Random days against a model: what is lost, held or retired wrongly (four minutes)
