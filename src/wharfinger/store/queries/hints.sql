@@ -65,14 +65,21 @@ WHERE u.run_id = %(run)s AND u.hinted AND NOT u.done
 
 -- name: overtaken
 -- Repositories of a unit that another unit of the run has published since this one began to read.
--- One of two that overlap is a hint's; batches never do.
-SELECT DISTINCT b.id
-FROM unit n CROSS JOIN LATERAL unnest(n.repository_ids) AS b (id)
-WHERE n.run_id = %(run)s AND n.id <> %(unit)s AND n.done AND n.done_at > %(began_at)s
-  AND (n.hinted OR %(hinted)s) AND b.id = ANY(%(repositories)s)
+-- One of two that overlap is a hint's; batches never do, so a batch looks at hints alone, of which
+-- an index knows, and not at all the units of a large run.
+SELECT b.id FROM unit n CROSS JOIN LATERAL unnest(n.repository_ids) AS b (id)
+WHERE n.run_id = %(run)s AND n.hinted AND n.done AND n.done_at > %(began_at)s
+  AND n.id <> %(unit)s AND n.repository_ids && %(repositories)s::bigint[]
+  AND b.id = ANY(%(repositories)s)
+UNION
+SELECT b.id FROM unit n CROSS JOIN LATERAL unnest(n.repository_ids) AS b (id)
+WHERE %(hinted)s AND n.run_id = %(run)s AND NOT n.hinted AND n.done AND n.done_at > %(began_at)s
+  AND n.repository_ids && %(repositories)s::bigint[] AND b.id = ANY(%(repositories)s)
 
 -- name: release
-UPDATE unit SET waits_for = NULL WHERE run_id = %(run)s AND waits_for = %(unit)s RETURNING id
+UPDATE unit SET waits_for = NULL
+WHERE run_id = %(run)s AND hinted AND waits_for = %(unit)s
+RETURNING id
 
 -- name: forget_unknown
 -- A name nobody had heard of, or that is gone already, and the registry knows nothing of either.

@@ -35,7 +35,8 @@ UPDATE run r SET
     generation = CASE WHEN r.state = 'queued' THEN g.config_generation ELSE r.generation END,
     live_at_start = CASE WHEN r.state = 'queued' THEN live.images ELSE r.live_at_start END,
     retire_budget = CASE WHEN r.state = 'queued'
-        THEN greatest(%(budget_least)s, floor(live.images * %(budget_share)s)) - hinted.retired
+        THEN greatest(0, greatest(%(budget_least)s, floor(live.images * %(budget_share)s))
+            - CASE WHEN r.kind = 'hint' THEN hinted.retired ELSE 0 END)
         ELSE r.retire_budget END,
     holds_everything = CASE WHEN r.state = 'queued'
         THEN g.listed_generation IS DISTINCT FROM g.config_generation
