@@ -137,6 +137,14 @@ def test_every_threat_has_a_test_that_exists():
     assert {name for name in named if f"def {name}(" not in tests} == set()
 
 
+def test_every_guarantee_has_tests_that_exist():
+    named = set(re.findall(r"`(test_\w+)`", text_of("guarantees.md")))
+    tests = "".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+
+    assert len(named) > 30
+    assert {name for name in named if f"def {name}(" not in tests} == set()
+
+
 # --- what is in the docs is there ----------------------------------------------------------------
 
 
