@@ -36,6 +36,14 @@ registries = typer.Typer(help="The registries of a project.", no_args_is_help=Tr
 NameOption = Annotated[str, typer.Option("--name", help="The registry's name in the project.")]
 
 
+AccessKeyOption = Annotated[str | None, typer.Option(help="Sign calls with this access key.")]
+SecretKeyOption = Annotated[
+    bool, typer.Option("--secret-key-stdin", help="Read its secret key from standard input.")
+]
+UsernameOption = Annotated[str | None, typer.Option(help="Log in under this name.")]
+PasswordOption = Annotated[
+    bool, typer.Option("--password-stdin", help="Read the password from standard input.")
+]
 IncludeOption = Annotated[
     list[str] | None,
     typer.Option(metavar="PATTERN", help="List only repositories like this (team/*); repeatable."),
@@ -60,14 +68,10 @@ def add(
         str,
         typer.Option(help="SWR: the management endpoint; Other: the registry's root. A URL."),
     ],
-    access_key: Annotated[str | None, typer.Option(help="Sign calls with this access key.")] = None,
-    secret_key_stdin: Annotated[
-        bool, typer.Option("--secret-key-stdin", help="Read its secret key from standard input.")
-    ] = False,
-    username: Annotated[str | None, typer.Option(help="Log in under this name.")] = None,
-    password_stdin: Annotated[
-        bool, typer.Option("--password-stdin", help="Read the password from standard input.")
-    ] = False,
+    access_key: AccessKeyOption = None,
+    secret_key_stdin: SecretKeyOption = False,
+    username: UsernameOption = None,
+    password_stdin: PasswordOption = False,
     region: Annotated[str, typer.Option(help="The registry's region, as a label.")] = "",
     repository: Annotated[
         list[str] | None,
@@ -189,14 +193,10 @@ def change(
     project: ProjectOption,
     name: NameOption,
     address: Annotated[str | None, typer.Option(help="Another address. A URL.")] = None,
-    access_key: Annotated[str | None, typer.Option(help="Sign calls with this access key.")] = None,
-    secret_key_stdin: Annotated[
-        bool, typer.Option("--secret-key-stdin", help="Read its secret key from standard input.")
-    ] = False,
-    username: Annotated[str | None, typer.Option(help="Log in under this name.")] = None,
-    password_stdin: Annotated[
-        bool, typer.Option("--password-stdin", help="Read the password from standard input.")
-    ] = False,
+    access_key: AccessKeyOption = None,
+    secret_key_stdin: SecretKeyOption = False,
+    username: UsernameOption = None,
+    password_stdin: PasswordOption = False,
     repository: Annotated[
         list[str] | None,
         typer.Option(help="Other: read these repositories instead; repeatable."),
