@@ -547,7 +547,8 @@ def _repository(path: str) -> RepositoryRef:
     namespace, slash, name = path.partition("/")
     if not path or (slash and not (namespace and name)):
         raise UnexpectedAnswerError(f"the registry lists {path!r}, which is no repository name")
-    return RepositoryRef(namespace=namespace if slash else "", name=name if slash else path)
+    split = _split(path)
+    return RepositoryRef(namespace=split.namespace, name=split.name)
 
 
 def _split(path: str) -> RepositoryName:
