@@ -130,6 +130,8 @@ def plans(
 class Wharf(RuleBasedStateMachine):
     """A registry of one kind, synchronised again and again."""
 
+    # The same throughout a search, or its examples could not be played again.
+    aims: ClassVar[tuple[tuple[Kind, Point], ...]] = ()
     shard: ClassVar
     loop: ClassVar[asyncio.Runner]
     database: ClassVar[WatchedDatabase]
@@ -343,6 +345,13 @@ class Wharf(RuleBasedStateMachine):
         """Synchronise with everything at once."""
         self._synchronise(plan)
 
+    def _aimed(self, strike: Strike) -> Strike:
+        """A copy to be used up; in a search for what was never met, it hits there and at once."""
+        if not self.aims:
+            return Strike(strike.kind, strike.point, strike.skip, strike.depth)
+        kind, point = self.aims[strike.depth % len(self.aims)]
+        return Strike(kind, point, 0, strike.depth)
+
     def _synchronise(self, plan: Plan, *, hinted=()) -> None:
         self.tally.steps += 1
         self.hinted = False
@@ -351,7 +360,7 @@ class Wharf(RuleBasedStateMachine):
         was_settled, moment = self.settled, self.chronicle.moment
         self.courses = {}
         self._install(plan)
-        self.reaper.due = [Strike(s.kind, s.point, s.skip, s.depth) for s in plan.strikes]
+        self.reaper.due = [self._aimed(strike) for strike in plan.strikes]
         self._requests, self._during = 0, plan.during
         try:
             self.loop.run(self._carry_out(plan, hinted))

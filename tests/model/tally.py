@@ -53,6 +53,11 @@ class Tally:
             "images accepted as gone": self.accepted,
         }
 
+    def never_hit(self) -> tuple[tuple[Kind, Point], ...]:
+        """The interruptions that every kill point must have met and has not."""
+        pairs = [(kind, point) for point in Point for kind in EVERYWHERE]
+        return tuple(pair for pair in pairs if not self.interruptions[pair])
+
     def zeros(self) -> list[str]:
         """What a run of CI's length must have met and this one has not."""
         needed = {name: n for name, n in self.figures().items() if ":" not in name}
