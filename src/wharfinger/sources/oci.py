@@ -544,10 +544,9 @@ def _is_anonymous(entry: Descriptor, child: Held | None) -> bool:
 
 
 def _repository(path: str) -> RepositoryRef:
-    namespace, slash, name = path.partition("/")
-    if not path or (slash and not (namespace and name)):
-        raise UnexpectedAnswerError(f"the registry lists {path!r}, which is no repository name")
     split = _split(path)
+    if not split.name or ("/" in path and not split.namespace):
+        raise UnexpectedAnswerError(f"the registry lists {path!r}, which is no repository name")
     return RepositoryRef(namespace=split.namespace, name=split.name)
 
 
