@@ -21,6 +21,7 @@ from wharfinger.identity.authentication import Authenticator
 from wharfinger.identity.keystone import ExternalTokens, ServiceAccount
 from wharfinger.identity.locks import Locks
 from wharfinger.identity.login import Login
+from wharfinger.service.enterprise_projects import EnterpriseProjects
 from wharfinger.service.held import HeldImages
 from wharfinger.service.hints import Hints
 from wharfinger.service.history import History
@@ -109,6 +110,7 @@ class House:
     held: HeldImages
     hints: Hints
     history: History
+    enterprise_projects: EnterpriseProjects
     callers: Callers
     principals: Principals
     issuers: Sequence[ExternalTokens] = ()
@@ -135,6 +137,7 @@ class House:
             held=self.held,
             hints=self.hints,
             registries=self.registries,
+            enterprise_projects=self.enterprise_projects,
             is_ready=self.database.answers,
             proxies=self.settings.trusted_proxies,
         )
@@ -302,6 +305,7 @@ async def open_house(
                 held=HeldImages(database),
                 hints=Hints(database, queue),
                 history=History(database, days=settings.history_days),
+                enterprise_projects=EnterpriseProjects(database),
                 callers=callers,
                 principals=Principals(database),
                 issuers=issuers,

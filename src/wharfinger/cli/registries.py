@@ -20,7 +20,14 @@ from wharfinger.cli.common import (
     with_house,
 )
 from wharfinger.domain.advice import advised
-from wharfinger.domain.model import Caller, Reason, RegistryCredential, TwoStrikes, VerdictState
+from wharfinger.domain.model import (
+    DEFAULT_ENTERPRISE_PROJECT,
+    Caller,
+    Reason,
+    RegistryCredential,
+    TwoStrikes,
+    VerdictState,
+)
 from wharfinger.service.registries import TestReport
 from wharfinger.sources import KINDS
 from wharfinger.store.registries import (
@@ -43,6 +50,10 @@ SecretKeyOption = Annotated[
 UsernameOption = Annotated[str | None, typer.Option(help="Log in under this name.")]
 PasswordOption = Annotated[
     bool, typer.Option("--password-stdin", help="Read the password from standard input.")
+]
+EnterpriseProjectOption = Annotated[
+    str | None,
+    typer.Option(metavar="ID", help="The enterprise project it belongs to; 0 is the default one."),
 ]
 IncludeOption = Annotated[
     list[str] | None,
@@ -73,6 +84,7 @@ def add(
     username: UsernameOption = None,
     password_stdin: PasswordOption = False,
     region: Annotated[str, typer.Option(help="The registry's region, as a label.")] = "",
+    enterprise_project: EnterpriseProjectOption = None,
     repository: Annotated[
         list[str] | None,
         typer.Option(help="Other: read this repository instead of the catalog; repeatable."),
@@ -99,6 +111,7 @@ def add(
         kind=kind,
         address=address.rstrip("/"),
         region=region,
+        enterprise_project_id=enterprise_project or DEFAULT_ENTERPRISE_PROJECT,
         options=_options(repository, option),
         include=include or (),
         exclude=exclude or (),
@@ -197,6 +210,7 @@ def change(
     secret_key_stdin: SecretKeyOption = False,
     username: UsernameOption = None,
     password_stdin: PasswordOption = False,
+    enterprise_project: EnterpriseProjectOption = None,
     repository: Annotated[
         list[str] | None,
         typer.Option(help="Other: read these repositories instead; repeatable."),
@@ -237,6 +251,7 @@ def change(
     )
     wanted = RegistryChange(
         address=address and address.rstrip("/"),
+        enterprise_project_id=enterprise_project,
         options=_options(repository, option) if repository or option else None,
         include=[] if no_filter else include,
         exclude=[] if no_filter else exclude,

@@ -13,6 +13,7 @@ from wharfinger.domain.model import Caller, RunProgress, TaskFilter, TaskProgres
 from wharfinger.http.origin import Network
 from wharfinger.identity.authentication import Authenticator
 from wharfinger.identity.login import Login
+from wharfinger.service.enterprise_projects import EnterpriseProjects
 from wharfinger.service.held import HeldImages
 from wharfinger.service.hints import Hints
 from wharfinger.service.history import History
@@ -86,6 +87,7 @@ class Services:
     held: HeldImages
     hints: Hints
     registries: Registries
+    enterprise_projects: EnterpriseProjects
     is_ready: Callable[[], Awaitable[bool]]
     proxies: Sequence[Network] = ()
 

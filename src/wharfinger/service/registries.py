@@ -18,7 +18,7 @@ from wharfinger.domain.model import (
 )
 from wharfinger.service.held import find_registry
 from wharfinger.sources import check_registry, wanted_repositories
-from wharfinger.store import audit, registries
+from wharfinger.store import audit, enterprise_projects, registries
 from wharfinger.store.database import Connection, Database
 from wharfinger.store.registries import (
     NewRegistry,
@@ -60,8 +60,8 @@ class Registries:
 
         Raises:
             InvalidParameterError: naming the parameter and what would be accepted.
-            ConflictError: the name is taken.
-            NotFoundError: there is no such project.
+            ConflictError: the name is taken, or the enterprise project is disabled.
+            NotFoundError: there is no such project, or enterprise project.
         """
         if not 1 <= len(new.name) <= 128:
             raise InvalidParameterError("name", "must have 1 to 128 characters")
@@ -69,6 +69,7 @@ class Registries:
         _check_patterns(new.include, new.exclude)
         _check_age(new.stale_after)
         async with self._database.tenant(caller.project_id) as tx:
+            await enterprise_projects.check_takes_registries(tx, caller, new.enterprise_project_id)
             return await registries.add_registry(
                 tx, caller.project_id, new, credential, seals=self._seals
             )
@@ -76,7 +77,7 @@ class Registries:
     async def list(self, caller: Caller) -> list[RegistryStatus]:
         """All registries, by name."""
         async with self._database.tenant(caller.project_id) as tx:
-            return await registries.list_registries(tx)
+            return await registries.list_registries(tx, caller)
 
     async def change(
         self,
@@ -96,12 +97,16 @@ class Registries:
             InvalidParameterError: naming the parameter and what would be accepted.
         """
         async with self._database.tenant(caller.project_id) as tx:
-            registry_id = await self._id_of(tx, name)
+            registry_id = await self._id_of(tx, caller, name)
             before = await registries.settings_of(tx, registry_id)
             after = _changed(before, change)
             if after == before and credential is None:
                 return 0
             await self._check_change(tx, caller, registry_id, after, credential)
+            if after.enterprise_project_id != before.enterprise_project_id:
+                await enterprise_projects.check_takes_registries(
+                    tx, caller, after.enterprise_project_id
+                )
             hidden = await registries.change_registry(
                 tx,
                 caller.project_id,
@@ -122,7 +127,7 @@ class Registries:
                 "registry.set",
                 target=f"registry {registry_id}",
                 outcome="done",
-                details=_told(name, change, credential, hidden),
+                details=_told(before, after, change, credential) | {"hidden": hidden},
             )
         return hidden
 
@@ -157,7 +162,7 @@ class Registries:
             NotFoundError: there is no such registry.
         """
         async with self._database.tenant(caller.project_id) as tx:
-            registry_id, _ = await find_registry(tx, registry)
+            registry_id, _ = await find_registry(tx, caller, registry)
             return await registries.list_repositories(
                 tx, registry_id, verdict=verdict, after=after, limit=limit
             )
@@ -177,7 +182,7 @@ class Registries:
             NotFoundError: there is no registry of that name.
         """
         async with self._database.tenant(caller.project_id) as tx:
-            registry_id = await self._id_of(tx, name)
+            registry_id = await self._id_of(tx, caller, name)
             retired = await registries.remove_registry(tx, caller.project_id, registry_id)
             await audit.record(
                 tx,
@@ -196,7 +201,7 @@ class Registries:
             NotFoundError: there is no registry of that name.
         """
         async with self._database.tenant(caller.project_id) as tx:
-            registry_id = await self._id_of(tx, name)
+            registry_id = await self._id_of(tx, caller, name)
             ref, credential = await registries.open_registry(
                 tx, caller.project_id, registry_id, seals=self._seals
             )
@@ -214,8 +219,8 @@ class Registries:
         finally:
             await opened.aclose()
 
-    async def _id_of(self, tx: Connection, name: str) -> str:
-        found = await registries.select_registries(tx, names=[name])
+    async def _id_of(self, tx: Connection, caller: Caller, name: str) -> str:
+        found = await registries.select_registries(tx, caller, names=[name])
         if not found:
             raise NotFoundError(f"there is no registry named {name!r}")
         return found[0][0]
@@ -235,14 +240,19 @@ def _lists_differently(before: RegistrySettings, after: RegistrySettings) -> boo
 
 
 def _told(
-    name: str, change: RegistryChange, credential: RegistryCredential | None, hidden: int
+    before: RegistrySettings,
+    after: RegistrySettings,
+    change: RegistryChange,
+    credential: RegistryCredential | None,
 ) -> dict[str, object]:
     """What the audit keeps of a change: everything but secrets and certificates."""
     told = {k: v for k, v in msgspec.to_builtins(change).items() if v is not None}
     told.pop("ca_pem", None)
+    if after.enterprise_project_id != before.enterprise_project_id:
+        told["moved_from"] = before.enterprise_project_id
     if credential is not None:
         told["credential"] = {"kind": credential.kind, "identity": credential.identity}
-    return {"name": name, **told, "hidden": hidden}
+    return {"name": before.name, **told}
 
 
 def _check_patterns(include: Sequence[str], exclude: Sequence[str]) -> None:

@@ -21,6 +21,14 @@ from wharfinger.domain.history import (
 from wharfinger.domain.inventory import ImageFilter, RegistryScope
 from wharfinger.domain.model import HeldImage, VerdictState
 from wharfinger.http.api.call import ApiCall, TheApiCall, answer_api_failure, api_call, cursor
+from wharfinger.http.api.enterprise_projects import (
+    change_enterprise_project,
+    create_enterprise_project,
+    grant_enterprise_project,
+    list_enterprise_grants,
+    list_enterprise_projects,
+    revoke_enterprise_project,
+)
 from wharfinger.http.api.wire import (
     AcceptBody,
     Accepted,
@@ -286,6 +294,12 @@ def make_api() -> Router:
             list_held,
             accept_held,
             receive_notification,
+            list_enterprise_projects,
+            create_enterprise_project,
+            change_enterprise_project,
+            list_enterprise_grants,
+            grant_enterprise_project,
+            revoke_enterprise_project,
         ],
         dependencies={"call": Provide(api_call)},
         exception_handlers={

@@ -2,7 +2,8 @@
 
 -- name: find_registry
 SELECT id, name FROM registry
-WHERE removed_at IS NULL
+WHERE project_id = %(project)s AND removed_at IS NULL
+  AND enterprise_project_id = ANY(%(enterprise_projects)s)
   AND (%(id)s::uuid IS NULL OR id = %(id)s) AND (%(name)s::text IS NULL OR name = %(name)s)
 
 -- name: list
