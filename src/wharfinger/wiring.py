@@ -27,6 +27,7 @@ from wharfinger.service.hints import Hints
 from wharfinger.service.history import History
 from wharfinger.service.inventory import Inventory
 from wharfinger.service.registries import Registries
+from wharfinger.service.schedules import Schedules
 from wharfinger.service.synchronise import Synchroniser
 from wharfinger.settings import Settings
 from wharfinger.sources import filter_of, open_source
@@ -111,6 +112,7 @@ class House:
     hints: Hints
     history: History
     enterprise_projects: EnterpriseProjects
+    schedules: Schedules
     callers: Callers
     principals: Principals
     issuers: Sequence[ExternalTokens] = ()
@@ -138,6 +140,7 @@ class House:
             hints=self.hints,
             registries=self.registries,
             enterprise_projects=self.enterprise_projects,
+            schedules=self.schedules,
             is_ready=self.database.answers,
             proxies=self.settings.trusted_proxies,
         )
@@ -153,7 +156,8 @@ class House:
         engine = self.engine()
         pruning = asyncio.create_task(self._prune_daily())
         try:
-            yield Worker(self.queue, engine, self.database, name=name)
+            tick = self.schedules.tick if self.settings.schedules else None
+            yield Worker(self.queue, engine, self.database, name=name, tick=tick)
         finally:
             pruning.cancel()
             await asyncio.gather(pruning, return_exceptions=True)
@@ -306,6 +310,7 @@ async def open_house(
                 hints=Hints(database, queue),
                 history=History(database, days=settings.history_days),
                 enterprise_projects=EnterpriseProjects(database),
+                schedules=Schedules(database, queue, jitter_s=settings.schedule_jitter_s),
                 callers=callers,
                 principals=Principals(database),
                 issuers=issuers,

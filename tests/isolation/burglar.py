@@ -109,13 +109,24 @@ async def ask(app, question: Question) -> Answer:
         "state": {},
     }
 
+    unsent = [{"type": "http.request", "body": question.body, "more_body": False}]
+
+    ended = asyncio.Event()
+
     async def receive():
-        return {"type": "http.request", "body": question.body, "more_body": False}
+        if unsent:
+            return unsent.pop()
+        # Whoever streams listens for the end of the connection beside it.
+        await ended.wait()
+        return {"type": "http.disconnect"}
 
     async def send(message):
         sent.append(message)
+        if message["type"] == "http.response.body" and not message.get("more_body"):
+            ended.set()
 
-    await app(scope, receive, send)
+    async with asyncio.timeout(30):
+        await app(scope, receive, send)
     body = b"".join(message.get("body", b"") for message in sent[1:]).decode()
     headers = [(name.decode().lower(), value.decode()) for name, value in sent[0]["headers"]]
     kept = sorted((name, value) for name, value in headers if name not in _PASSING)
@@ -157,6 +168,11 @@ QUERY: dict[str, Callable[[Burglar, list[Cell]], str]] = {
     "image_size": _text(lambda c: c.images[0] % 2147483547),
     "task_id": NAMES["task_id"],
     "task_name": lambda b, cells: b.random.choice(["sync", b.random.choice(cells).word]),
+    "tag_contains": _text(lambda c: c.word[:4]),
+    "text": _text(lambda c: c.word[:4]),
+    "digest": _text(lambda c: c.digest(10)),
+    "image_id": _text(lambda c: c.digest(0)),
+    "multi_arch": lambda b, cells: b.random.choice(["true", "false"]),
     "is_multarch": lambda b, cells: b.random.choice(["true", "false"]),
     "latest_version": lambda b, cells: "true",
     "latest": lambda b, cells: "true",
@@ -176,6 +192,8 @@ NEEDED = {
     "/v5/{project_id}/image/swr-repository": {"image_type": "private_image"},
 }
 
+# How often a list is asked for as a stream of lines.
+STREAMED = 0.1
 # What leads a door's question to other queries is asked there more often than elsewhere.
 LIKELY = {f"{API}/images": {"as_of", "at"}}
 
@@ -223,6 +241,9 @@ BODIES = {
         )
     ),
     ("POST", f"{API}/registries/{{registry_id}}/notifications"): _json(_notification),
+    ("PUT", f"{API}/registries/{{registry_id}}/schedule"): _json(
+        lambda b, p, c, _: {"full_syncs": b.random.choice(["daily", "never"])}
+    ),
     ("POST", f"{API}/enterprise-projects"): _json(_made_name),
     # The new name holds the id, which is the mark that is looked for.
     ("PUT", f"{API}/enterprise-projects/{{enterprise_project_id}}"): _json(
@@ -364,7 +385,10 @@ class Burglar:
             return (("X-Auth-Token", person.token), ("X-Subject-Token", token))
         if door.path.startswith("/v3/auth/tokens"):
             return ()
-        return (("X-Auth-Token", person.token),)
+        token = ("X-Auth-Token", person.token)
+        if self.random.random() < STREAMED:
+            return (token, ("Accept", "application/x-ndjson"))
+        return (token,)
 
     # --- one question twice ----------------------------------------------------------------------
 
