@@ -148,6 +148,7 @@ NAMES: dict[str, Callable[[Burglar, list[Cell]], str]] = {
     "image_id": lambda b, cells: str(b.random.choice(b.random.choice(cells).images)),
     "task_id": lambda b, cells: b.random.choice(b.random.choice(cells).tasks),
     "enterprise_project_id": _text(lambda c: c.enterprise_project),
+    "key": lambda b, cells: b.random.choice(["team", "purpose"]),
     "user_name": lambda b, cells: f"spare-{b.random.choice(cells).project.removesuffix('-two')}",
 }
 
@@ -159,7 +160,8 @@ QUERY: dict[str, Callable[[Burglar, list[Cell]], str]] = {
     "registry_id": NAMES["registry_id"],
     "registry_name": _text(lambda c: f"{c.word}-SwrPrivate"),
     "registry": _text(lambda c: f"{c.word}-SwrPrivate"),
-    "registry_addr": _text(lambda c: f"{c.word}.example/1"),
+    "registry_addr": _text(lambda c: f"127.0.0.1:1/{c.word}/1"),
+    "label": _text(lambda c: f"team={c.word}"),
     "namespace": _text(lambda c: c.word),
     "image_name": _text(lambda c: c.word[:4]),
     "name": _text(lambda c: c.word[:4]),
@@ -213,8 +215,7 @@ def _login(b: Burglar, person: Person, cells: list[Cell], chosen) -> dict:
 
 
 def _notification(b: Burglar, person: Person, cells: list[Cell], chosen) -> dict:
-    word = b.random.choice(cells).word
-    target = {"repository": f"{word}/pushed", "tag": word}
+    target = {"repository": f"{chosen['registry_id']}/pushed", "tag": "latest"}
     return {"events": [{"action": "push", "target": target}]}
 
 
@@ -241,6 +242,11 @@ BODIES = {
         )
     ),
     ("POST", f"{API}/registries/{{registry_id}}/notifications"): _json(_notification),
+    # No address is reached from here: all are in a network that is closed to these registries.
+    ("POST", f"{API}/registries/{{registry_id}}/examination"): lambda b, p, c, _: b"",
+    ("PUT", f"{API}/registries/{{registry_id}}/labels/{{key}}"): _json(
+        lambda b, p, c, chosen: {"value": f"of {chosen['registry_id']}"}
+    ),
     ("PUT", f"{API}/registries/{{registry_id}}/schedule"): _json(
         lambda b, p, c, _: {"full_syncs": b.random.choice(["daily", "never"])}
     ),
@@ -412,7 +418,7 @@ class Burglar:
     async def compare_ids(self, *, people: int) -> None:
         """By its id, what is another's is answered like what does not exist."""
         for door in self.doors:
-            for name in sorted(set(door.parameters) - {"user_name"}):
+            for name in sorted(set(door.parameters) - {"user_name", "key"}):
                 for person in self.random.sample(self.city.people, people):
                     await self._compare(person, door, name)
 

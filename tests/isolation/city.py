@@ -256,11 +256,11 @@ def _fill(sql: psycopg.Connection, cell: Cell) -> None:
             project_id=cell.project,
             name=f"{word}-{kind}",
             kind=kind,
-            address=f"https://{word}.example/{n}",
+            address=f"https://127.0.0.1:1/{word}/{n}",
             region=word,
             enterprise_project_id=cell.enterprise_project,
-            credential_kind="basic",
-            credential_identity=f"user-{word}",
+            credential_kind="basic" if n == 1 else "none",
+            credential_identity=f"user-{word}" if n == 1 else "",
             verdict="partial" if n == 1 else "complete",
             verdict_reasons=reasons if n == 1 else "[]",
             confirmed_at=AT,
@@ -270,6 +270,16 @@ def _fill(sql: psycopg.Connection, cell: Cell) -> None:
             held_images=cell.id(61),
         )
     cell.registry, cell.other_registry = (cell.uuid(n) for _, n in registries)
+    for namespace in (None, word):
+        _insert(
+            sql,
+            "label",
+            project_id=cell.project,
+            registry_id=cell.registry,
+            namespace=namespace,
+            key="team",
+            value=word,
+        )
     sql.execute(
         "UPDATE registry SET hint_token = sha256(%s::bytea) WHERE id = %s",
         (cell.hint_token.encode(), cell.other_registry),
@@ -428,6 +438,7 @@ def _shake(sql: psycopg.Connection, cell: Cell, n: int) -> None:
         " started_at = started_at - interval '1 hour' WHERE registry_id = %s",
         changed,
     )
+    sql.execute("UPDATE label SET value = value || 'x' WHERE registry_id = %s", changed)
     more = cell.uuid(1000 + n)
     _insert(
         sql,

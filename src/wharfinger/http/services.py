@@ -13,11 +13,13 @@ from wharfinger.domain.model import Caller, RunProgress, TaskFilter, TaskProgres
 from wharfinger.http.origin import Network
 from wharfinger.identity.authentication import Authenticator
 from wharfinger.identity.login import Login
+from wharfinger.service.doctor import Doctor
 from wharfinger.service.enterprise_projects import EnterpriseProjects
 from wharfinger.service.held import HeldImages
 from wharfinger.service.hints import Hints
 from wharfinger.service.history import History
 from wharfinger.service.inventory import Inventory
+from wharfinger.service.labels import Labels
 from wharfinger.service.registries import Registries
 from wharfinger.service.schedules import Schedules
 from wharfinger.store.callers import Callers
@@ -90,6 +92,8 @@ class Services:
     registries: Registries
     enterprise_projects: EnterpriseProjects
     schedules: Schedules
+    doctor: Doctor
+    labels: Labels
     is_ready: Callable[[], Awaitable[bool]]
     proxies: Sequence[Network] = ()
 

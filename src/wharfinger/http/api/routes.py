@@ -9,6 +9,7 @@ from litestar.di import Provide
 from litestar.params import FromPath
 
 from wharfinger.domain.errors import InvalidParameterError, NotFoundError, WharfingerError
+from wharfinger.domain.examination import Examination
 from wharfinger.domain.history import (
     Change,
     Difference,
@@ -26,6 +27,7 @@ from wharfinger.http.api.enterprise_projects import (
     revoke_enterprise_project,
 )
 from wharfinger.http.api.images import list_facets, list_images
+from wharfinger.http.api.labels import list_labels, remove_label, set_label
 from wharfinger.http.api.schedules import list_schedules, set_schedule
 from wharfinger.http.api.wire import (
     AcceptBody,
@@ -171,6 +173,18 @@ async def accept_held(
     return Accepted(retired=retired)
 
 
+@post(
+    "/registries/{registry_id:str}/examination",
+    status_code=200,
+    action="wharfinger:registries:examine",
+)
+async def examine_registry(
+    call: TheApiCall, services: TheServices, registry_id: FromPath[str]
+) -> Examination:
+    """Try every step of a sync once; nothing is stored."""
+    return await services.doctor.examine(call.caller, registry_id)
+
+
 @post("/registries/{registry_id:str}/notifications", status_code=200)
 async def receive_notification(
     request: AnyRequest,
@@ -204,6 +218,7 @@ def make_api() -> Router:
             list_repository_verdicts,
             list_held,
             accept_held,
+            examine_registry,
             receive_notification,
             list_enterprise_projects,
             create_enterprise_project,
@@ -213,6 +228,9 @@ def make_api() -> Router:
             revoke_enterprise_project,
             list_schedules,
             set_schedule,
+            list_labels,
+            set_label,
+            remove_label,
         ],
         dependencies={"call": Provide(api_call)},
         exception_handlers={
