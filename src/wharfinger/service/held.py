@@ -60,7 +60,7 @@ class HeldImages:
             NotFoundError: no registry of that name was removed.
         """
         async with self._database.tenant(caller.project_id) as tx:
-            registries, images = await held.purge(tx, name)
+            registries, images = await held.purge(tx, caller, name)
             for registry_id in registries:
                 await audit.record(
                     tx,

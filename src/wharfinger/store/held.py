@@ -72,13 +72,13 @@ async def accept(
     return tally.retired
 
 
-async def purge(tx: Connection, name: str) -> tuple[list[str], int]:
+async def purge(tx: Connection, caller: Caller, name: str) -> tuple[list[str], int]:
     """Erase every removed registry of a name; returns their ids, and how many images they had.
 
     Raises:
         NotFoundError: no registry of that name was removed.
     """
-    cursor = await tx.execute(_SQL["removed_registries"], {"name": name})
+    cursor = await tx.execute(_SQL["removed_registries"], {**seen_by(caller), "name": name})
     found = [str(row[0]) for row in await cursor.fetchall()]
     if not found:
         raise NotFoundError(f"no registry named {name!r} was removed; only those can be purged")

@@ -60,7 +60,9 @@ WHERE g.id = %(registry)s
 
 -- name: removed_registries
 SELECT id FROM registry
-WHERE name = %(name)s AND removed_at IS NOT NULL ORDER BY removed_at
+WHERE project_id = %(project)s AND name = %(name)s AND removed_at IS NOT NULL
+  AND enterprise_project_id = ANY(%(enterprise_projects)s)
+ORDER BY removed_at
 
 -- name: audit
 INSERT INTO audit (project_id, principal, action, target, outcome, details)
