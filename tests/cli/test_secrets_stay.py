@@ -40,7 +40,8 @@ class Planted(dict):
         """Which stand in a text, in the clear or as the bytes of a column are written."""
         if isinstance(text, bytes):
             text = text.decode(errors="replace")
-        forms = {what: (secret, secret.encode().hex()) for what, secret in self.items()}
+        # A copy, because secrets are added while others are looked for.
+        forms = {what: (secret, secret.encode().hex()) for what, secret in list(self.items())}
         return {
             what
             for what, written in forms.items()
