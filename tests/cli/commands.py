@@ -27,6 +27,8 @@ class Commands:
     data_dir: Path
 
     def __call__(self, *arguments, stdin="", code=0, **settings) -> subprocess.CompletedProcess:
+        if any(str(one).endswith("-stdin") for one in arguments):
+            LEAKS.learn(stdin.rstrip("\n"))
         done = subprocess.run(
             self.line(*arguments),
             env=self.environment(**settings),
