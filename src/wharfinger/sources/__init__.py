@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import importlib
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Protocol, cast, runtime_checkable
-from urllib.parse import urlsplit
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Protocol, TypeVar, cast, runtime_checkable
+from urllib.parse import quote, urlsplit
 
 import msgspec
 
-from wharfinger.domain.errors import InvalidParameterError
+from wharfinger.domain.errors import InvalidParameterError, SourceError
 from wharfinger.domain.model import (
     Notification,
     RegistryCredential,
     RegistryRef,
     RepositoryFilter,
 )
-from wharfinger.domain.ports import Http, Source
+from wharfinger.domain.ports import Authorise, Http, Reply, Request, Source
+
+T = TypeVar("T")
+
+# A shorter one stands in half of all words, and hiding it there would tell which it is.
+_SHORTEST_SECRET = 4
 
 # A new kind is one file in this package and one line here.
 KINDS: Mapping[str, str] = {
@@ -64,7 +71,39 @@ def open_source(registry: RegistryRef, credential: RegistryCredential, http: Htt
         InvalidParameterError: the kind is unknown, or the registry's settings do not fit it.
     """
     check_registry(registry.kind, registry.address, registry.options, credential)
+    if len(credential.secret) >= _SHORTEST_SECRET:
+        http = _Discreet(http, credential)
     return _load(registry.kind)(registry, credential, http)
+
+
+class _Discreet:
+    """``ports.Http`` whose errors never repeat the registry's secret, whatever a server says."""
+
+    def __init__(self, http: Http, credential: RegistryCredential) -> None:
+        self._http = http
+        pair = f"{credential.identity}:{credential.secret}".encode()
+        # As it is, as JSON and URLs spell it, and as it is sent.
+        self._unsaid = (
+            credential.secret,
+            json.dumps(credential.secret)[1:-1],
+            quote(credential.secret, safe=""),
+            base64.b64encode(pair).decode(),
+        )
+
+    async def call(
+        self, request: Request, read: Callable[[Reply], T], authorise: Authorise | None = None
+    ) -> T:
+        try:
+            return await self._http.call(request, read, authorise)
+        except SourceError as exc:
+            exc.args = tuple(map(self._without_secrets, exc.args))
+            raise
+
+    def _without_secrets(self, told: object) -> object:
+        if isinstance(told, str):
+            for secret in self._unsaid:
+                told = told.replace(secret, "…")
+        return told
 
 
 def kind_options(kind: str) -> type[Any]:
@@ -156,6 +195,10 @@ def _check_address(address: str) -> None:
         raise InvalidParameterError("address", "must be a URL") from exc
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InvalidParameterError("address", "must be a URL with https:// or http:// and a host")
+    if not address.isascii() or "\\" in address:
+        raise InvalidParameterError(
+            "address", "must be ASCII: other names in their xn-- form, a path percent-encoded"
+        )
     if "@" in parts.netloc:
         raise InvalidParameterError("address", "must not hold credentials; give them separately")
     if parts.query or parts.fragment or any(c.isspace() or not c.isprintable() for c in address):

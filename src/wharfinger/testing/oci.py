@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from wharfinger.testing.content import Content, digest_of
 from wharfinger.testing.faults import Answer, Asked, json_answer
-from wharfinger.testing.model import Repository, UnknownNameError, World
+from wharfinger.testing.model import PLANTED, Repository, UnknownNameError, World
 from wharfinger.testing.server import LoopbackServer
 
 _SCHEMA1 = "application/vnd.docker.distribution.manifest.v1+prettyjws"
@@ -72,7 +72,7 @@ class OciBehaviour:
 
     auth: Literal["none", "basic", "bearer"] = "none"
     username: str = "reader"
-    password: str = field(default="reader-Password-1", repr=False)
+    password: str = field(default=f"reader-{PLANTED}-Password-1", repr=False)
     anonymous_tokens: bool = False
     realm_query: str = ""
     realm: str = ""
@@ -219,7 +219,7 @@ class OciUpstream(LoopbackServer):
             raise _RefusedError(401, "UNAUTHORIZED", "incorrect username or password")
         wanted = [v for k, v in parse_qsl(asked.query) if k == "scope"]
         scopes = {scope for value in wanted for scope in value.split()}
-        text = secrets.token_urlsafe(24)
+        text = PLANTED + secrets.token_urlsafe(24)
         self._tokens[text] = _Token(
             scopes=frozenset(scopes - self.behaviour.denied_scopes),
             ends=time.monotonic() + self.behaviour.token_lifetime_s,
