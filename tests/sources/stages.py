@@ -5,6 +5,7 @@ import contextlib
 
 from wharfinger.domain.model import RegistryCredential
 from wharfinger.testing.faults import Answer
+from wharfinger.testing.harbor import ADMINISTRATOR, HarborUpstream
 from wharfinger.testing.model import World
 from wharfinger.testing.oci import OciBehaviour, OciUpstream
 from wharfinger.testing.source_suite import Stage
@@ -79,4 +80,29 @@ async def oci_stage(**behaviour):
             tags="/tags/list",
             challenged=1 if guarded else 0,
             secrets=(registry.behaviour.password, registry.basic().split()[1], "Bearer "),
+        )
+
+
+def known_to(harbor, name=ADMINISTRATOR):
+    account = harbor.accounts[name]
+    return RegistryCredential(kind="basic", identity=account.name, secret=account.password)
+
+
+@contextlib.asynccontextmanager
+async def harbor_stage(*projects):
+    """Read over the list of everything, or project by project."""
+    async with HarborUpstream() as harbor:
+        for project in projects:
+            harbor.world.namespace(project)
+        credential = known_to(harbor)
+        pair = base64.b64encode(f"{credential.identity}:{credential.secret}".encode()).decode()
+        yield Stage(
+            server=harbor,
+            credential=credential,
+            push=harbor.push,
+            expected=harbor.world.images,
+            repositories=r"/repositories\?",
+            tags=r"/artifacts\?",
+            options={"projects": projects},
+            secrets=(credential.secret, pair, "Bearer "),
         )

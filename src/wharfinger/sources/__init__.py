@@ -23,6 +23,7 @@ from wharfinger.domain.ports import Http, Source
 KINDS: Mapping[str, str] = {
     "SwrPrivate": "wharfinger.sources.swr:SwrPrivate",
     "SwrShared": "wharfinger.sources.swr:SwrShared",
+    "Harbor": "wharfinger.sources.harbor:Harbor",
     "Other": "wharfinger.sources.oci:Other",
 }
 
@@ -82,9 +83,14 @@ def filter_of(registry: RegistryRef) -> RepositoryFilter:
 def wanted_repositories(
     kind: str, options: Mapping[str, Any], *, include: Sequence[str], exclude: Sequence[str]
 ) -> RepositoryFilter:
-    """Return what a configuration asks for: its patterns, or the repositories that are named."""
-    named = getattr(read_options(_load(kind).Options, options), "repositories", ())
-    return RepositoryFilter(named=tuple(named), include=tuple(include), exclude=tuple(exclude))
+    """Return what a configuration asks for: its patterns, and what of a registry it names."""
+    chosen = read_options(_load(kind).Options, options)
+    return RepositoryFilter(
+        named=tuple(getattr(chosen, "repositories", ())),
+        namespaces=tuple(getattr(chosen, "projects", ())),
+        include=tuple(include),
+        exclude=tuple(exclude),
+    )
 
 
 def sends_notifications(kind: str) -> bool:
@@ -124,6 +130,9 @@ def check_registry(
 def read_options(shape: type[Any], options: Mapping[str, Any]) -> Any:
     """Return the options as the kind's dataclass.
 
+    A command line gives text: ``true`` and ``false`` are what they say, and ``a,b`` is a list
+    where a list is wanted.
+
     Raises:
         InvalidParameterError: an option is unknown, or out of its range.
     """
@@ -134,11 +143,22 @@ def read_options(shape: type[Any], options: Mapping[str, Any]) -> Any:
                 f"options.{name}", f"is unknown; known are {', '.join(sorted(known))}"
             )
     try:
-        return msgspec.convert(dict(options), shape)
+        return msgspec.convert(_as_meant(shape, options), shape)
     except msgspec.ValidationError as exc:
         rule, _, path = str(exc).partition(" - at ")
         name = path.strip("`$.") or "options"
         raise InvalidParameterError(f"options.{name}", rule) from exc
+
+
+def _as_meant(shape: type[Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    wanted = {field.name: field.default for field in dataclasses.fields(shape)}
+    meant = dict(options)
+    for name, value in options.items():
+        if isinstance(value, str) and isinstance(wanted[name], bool):
+            meant[name] = {"true": True, "false": False}.get(value.lower(), value)
+        elif isinstance(value, str) and isinstance(wanted[name], tuple):
+            meant[name] = [part.strip() for part in value.split(",") if part.strip()]
+    return meant
 
 
 def _load(kind: str) -> SourceKind:

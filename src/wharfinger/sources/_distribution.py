@@ -188,6 +188,13 @@ class Distribution:
             for image in await _each(batch, lambda digest: self._image(path, digest)):
                 yield image
 
+    async def manifests(self, path: str, digests: Sequence[str]) -> AsyncIterator[Held]:
+        """Read the manifests of digests and nothing that they name, some at a time."""
+        for start in range(0, len(digests), _DESCRIBED_AT_ONCE):
+            batch = digests[start : start + _DESCRIBED_AT_ONCE]
+            for held in await _each(batch, lambda digest: self._manifest(path, digest)):
+                yield held
+
     def forget(self) -> None:
         """Forget the manifests."""
         self._manifests.clear()
