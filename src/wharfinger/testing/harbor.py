@@ -626,7 +626,9 @@ class HarborUpstream(OciUpstream):
         page, size = _number(call, "page", 1), _number(call, "page_size", 10)
         if size > MAX_PAGE_SIZE:
             text = "page_size in query should be less than or equal to 100"
-            raise HarborRefusedError(422, "606", text)
+            raise HarborRefusedError(
+                422, "UNPROCESSABLE_ENTITY", f"validation failure list:\n{text}"
+            )
         size = min(size, self.harbor.page_cap)
         rows = found[(page - 1) * size : page * size]
         answer = json_answer([shown(row) for row in rows] if shown else list(rows))
@@ -650,7 +652,7 @@ def _links(call: _Call, page: int, size: int, total: int) -> Iterator[str]:
 def _number(call: _Call, name: str, default: int) -> int:
     text = call.wishes.get(name, str(default))
     if not re.fullmatch(r"[0-9]{1,9}", text) or (name == "page" and int(text) < 1):
-        raise HarborRefusedError(422, "601", f"{name} in query must be of type int64")
+        raise HarborRefusedError(422, "UNPROCESSABLE_ENTITY", f"{name} in query must be a number")
     return int(text) or default
 
 
