@@ -55,8 +55,7 @@ CASES = {
 
 # What waits for a kind of a later issue: the part that does, and what closes it.
 PENDING = {
-    "H20": ("Harbor's doubly encoded slash", "kind Harbor"),
-    "H30": ("notifications of Harbor and of SWR enterprise", "their kinds"),
+    "H30": ("notifications of SWR enterprise", "kind SwrEnterprise"),
     "H31": ("the year 1 in SWR enterprise's expires_at", "kind SwrEnterprise"),
 }
 
