@@ -54,10 +54,7 @@ CASES = {
 }
 
 # What waits for a kind of a later issue: the part that does, and what closes it.
-PENDING = {
-    "H30": ("notifications of SWR enterprise", "kind SwrEnterprise"),
-    "H31": ("the year 1 in SWR enterprise's expires_at", "kind SwrEnterprise"),
-}
+PENDING: dict[str, tuple[str, str]] = {}
 
 
 @dataclass(frozen=True, kw_only=True)

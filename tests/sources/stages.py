@@ -40,6 +40,23 @@ async def swr_stage(*, shared=False, api="v2", credential=None):
         )
 
 
+@contextlib.asynccontextmanager
+async def enterprise_stage(*, credential=None):
+    world = World()
+    instance = world.instance("prod")
+    async with Upstream(world) as upstream:
+        yield Stage(
+            server=upstream,
+            credential=credential or signed_by(upstream.key),
+            push=instance.content.push,
+            expected=instance.content.artifacts,
+            repositories=r"/repositories\?",
+            tags=r"/artifacts\?",
+            options={"instance_id": instance.id, "project_id": world.home.project_id},
+            secrets=(upstream.key.secret_key, "Signature="),
+        )
+
+
 class OciRegistry(OciUpstream):
     """The bundled registry, with manifests and blobs besides that no world could hold."""
 

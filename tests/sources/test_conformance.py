@@ -3,7 +3,7 @@
 import pkgutil
 
 import pytest
-from stages import harbor_stage, oci_stage, swr_stage
+from stages import enterprise_stage, harbor_stage, oci_stage, swr_stage
 
 import wharfinger.sources
 from wharfinger.sources import KINDS
@@ -43,6 +43,15 @@ class TestSwrSharedV3(SourceSuite):
     @pytest.fixture
     async def stage(self):
         async with swr_stage(shared=True, api="v3") as stage:
+            yield stage
+
+
+class TestSwrEnterprise(SourceSuite):
+    kind = "SwrEnterprise"
+
+    @pytest.fixture
+    async def stage(self):
+        async with enterprise_stage() as stage:
             yield stage
 
 

@@ -654,7 +654,7 @@ def test_a_name_that_no_repository_has_is_ignored(name):
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b"\xff", b'{"type": 7}', b'{"events": []}'])
 def test_what_is_no_event_is_refused(body):
-    with pytest.raises(InvalidParameterError, match="Harbor webhook"):
+    with pytest.raises(InvalidParameterError, match="as Harbor writes them"):
         read_notification("Harbor", body)
 
 

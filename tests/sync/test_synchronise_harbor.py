@@ -272,7 +272,7 @@ async def test_a_project_that_is_no_longer_named_is_hidden_and_not_retired(yard,
 # --- webhooks -------------------------------------------------------------------------------------
 
 
-@pytest.mark.hard_case("H30", guard="wharfinger.sources.harbor:_Hook.path")
+@pytest.mark.hard_case("H30", guard="wharfinger.sources._harbor_notifications:_Event.path")
 @pytest.mark.parametrize("cloud", [False, True])
 async def test_a_webhook_shows_a_deleted_tag_that_no_row_shows(yard, harbor, cloud):
     registry_id = await add(yard, harbor)

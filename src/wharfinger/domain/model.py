@@ -109,6 +109,21 @@ class RegistryCredential(msgspec.Struct, frozen=True, kw_only=True):
         return f"RegistryCredential(kind={self.kind!r}, identity={self.identity!r}, secret=***)"
 
 
+class FoundRegistry(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the registries that a kind's service has, before anybody has added it.
+
+    ``url`` is where its images are pulled from; ``expires_at`` is ``None`` for one without an end.
+    """
+
+    id: str
+    name: str
+    url: str
+    version: str
+    status: str
+    created_at: dt.datetime | None
+    expires_at: dt.datetime | None
+
+
 class RepositoryName(msgspec.Struct, frozen=True, kw_only=True, order=True):
     """A repository's name, split as ``RepositoryRef`` splits it."""
 

@@ -12,6 +12,7 @@ import msgspec
 
 from wharfinger.domain.errors import InvalidParameterError
 from wharfinger.domain.model import (
+    FoundRegistry,
     Notification,
     RegistryCredential,
     RegistryRef,
@@ -23,6 +24,7 @@ from wharfinger.domain.ports import Http, Source
 KINDS: Mapping[str, str] = {
     "SwrPrivate": "wharfinger.sources.swr:SwrPrivate",
     "SwrShared": "wharfinger.sources.swr:SwrShared",
+    "SwrEnterprise": "wharfinger.sources.swr_enterprise:SwrEnterprise",
     "Harbor": "wharfinger.sources.harbor:Harbor",
     "Other": "wharfinger.sources.oci:Other",
 }
@@ -58,6 +60,15 @@ class _Notifies(Protocol):
         ...
 
 
+@runtime_checkable
+class _Finds(Protocol):
+    """An ability: a kind whose service can tell which registries of that kind there are."""
+
+    async def found(self) -> Sequence[FoundRegistry]:
+        """List them, whichever of them this source was opened for."""
+        ...
+
+
 def open_source(registry: RegistryRef, credential: RegistryCredential, http: Http) -> Source:
     """Return the source of a registry; it makes no request yet.
 
@@ -66,6 +77,25 @@ def open_source(registry: RegistryRef, credential: RegistryCredential, http: Htt
     """
     check_registry(registry.kind, registry.address, registry.options, credential)
     return _load(registry.kind)(registry, credential, http)
+
+
+async def find_registries(
+    registry: RegistryRef, credential: RegistryCredential, http: Http
+) -> Sequence[FoundRegistry]:
+    """Return the registries that the service at an address has, before any of them is chosen.
+
+    Raises:
+        InvalidParameterError: the address or the credential cannot be, or the kind has no such
+            list.
+        SourceError: the service could not be asked.
+    """
+    loaded = _load(registry.kind)
+    _check_access(loaded, registry.kind, registry.address, credential)
+    read_options(loaded.Options, registry.options)
+    source = loaded(registry, credential, http)
+    if not isinstance(source, _Finds):
+        raise InvalidParameterError("kind", f"{registry.kind} has no list of its registries")
+    return await source.found()
 
 
 def kind_options(kind: str) -> type[Any]:
@@ -119,12 +149,18 @@ def check_registry(
         InvalidParameterError: naming the parameter and what would be accepted.
     """
     loaded = _load(kind)
+    _check_access(loaded, kind, address, credential)
+    loaded.check(read_options(loaded.Options, options), credential)
+
+
+def _check_access(
+    loaded: SourceKind, kind: str, address: str, credential: RegistryCredential
+) -> None:
     _check_address(address)
     if credential.kind not in loaded.credential_kinds:
         known = ", ".join(sorted(loaded.credential_kinds))
         raise InvalidParameterError("credential", f"{kind} takes one of: {known}")
     _check_secret(credential)
-    loaded.check(read_options(loaded.Options, options), credential)
 
 
 def read_options(shape: type[Any], options: Mapping[str, Any]) -> Any:

@@ -40,6 +40,7 @@ from wharfinger.domain.model import (
 from wharfinger.domain.ports import Authorise, Http, Reply, Request
 from wharfinger.sources import read_options
 from wharfinger.sources._distribution import Distribution
+from wharfinger.sources._harbor_notifications import read_harbor_notification
 from wharfinger.sources._manifests import Config, image_of, is_digest
 from wharfinger.sources._oci_login import RegistryLogin
 from wharfinger.sources._reading import (
@@ -60,29 +61,12 @@ _INDEXES = ("manifest.list", "image.index")
 _API = "/api/v2.0"
 
 _PROJECT = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
-_PATH = re.compile(
-    r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)+"
-)
 # Before 2.5 Harbor took what cosign attaches to an image for an image.
 _COSIGN_TAG = re.compile(r"sha256-[0-9a-f]{64}\.(sig|att|sbom)")
 _NAME_THEM = "name the projects to read with --option projects=NAME,NAME"
 _PULL_OR_NOT = (
     "reading manifests needs the permission to pull;"
     " without it, --option manifests=false takes what the listing tells"
-)
-
-# What changes a list of artifacts, as webhooks call it in Harbor's own format and as CloudEvents.
-_TELLING = frozenset(
-    {
-        "PUSH_ARTIFACT",
-        "DELETE_ARTIFACT",
-        "CREATE_TAG",
-        "DELETE_TAG",
-        "harbor.artifact.pushed",
-        "harbor.artifact.deleted",
-        "harbor.tag.created",
-        "harbor.tag.deleted",
-    }
 )
 
 
@@ -185,30 +169,6 @@ class _ArtifactRow(msgspec.Struct, frozen=True, rename={"born": "push_time"}):
         return told if isinstance(told, str) else ""
 
 
-class _HookRepository(msgspec.Struct, frozen=True):
-    repo_full_name: str = ""
-
-
-class _HookData(msgspec.Struct, frozen=True):
-    repository: _HookRepository | None = None
-
-
-class _Hook(msgspec.Struct, frozen=True):
-    """A webhook's payload in either format, as far as it is looked at."""
-
-    type: str
-    event_data: _HookData | None = None
-    data: _HookData | None = None
-
-    @property
-    def path(self) -> str:
-        """The repository of which it tells that its artifacts changed, or nothing."""
-        repository = (self.event_data or self.data or _HookData()).repository
-        path = repository.repo_full_name if repository else ""
-        known = self.type in _TELLING and len(path) <= 255 and _PATH.fullmatch(path)
-        return path if known else ""
-
-
 class _Listing(msgspec.Struct, Generic[R], frozen=True, kw_only=True):
     """What one list needs to be read: where it is, and what its rows look like."""
 
@@ -272,12 +232,7 @@ class Harbor:
 
         What tells of no change to a list (pulls, scans, quotas) is ignored rather than refused.
         """
-        try:
-            path = msgspec.json.decode(body, type=_Hook).path
-        except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-            raise InvalidParameterError("body", "must be an event of a Harbor webhook") from exc
-        named = (_split(path),) if path else ()
-        return Notification(repositories=named, ignored=0 if path else 1)
+        return read_harbor_notification(body)
 
     # --- listings --------------------------------------------------------------------------------
 
