@@ -132,6 +132,7 @@ async def caller_of(house: House, project_id: str) -> Caller:
         account_id=project.account_id,
         enterprise_projects=await house.callers.every_enterprise_project(project.account_id),
         sees_every_enterprise_project=True,
+        is_operator=True,
     )
 
 

@@ -68,7 +68,8 @@ FROM registry WHERE id = %(registry)s AND removed_at IS NULL FOR NO KEY UPDATE
 UPDATE registry SET address = %(address)s, enterprise_project_id = %(enterprise_project_id)s,
     options = %(options)s, include = %(include)s, exclude = %(exclude)s,
     stale_after = %(stale_after)s, two_strikes = %(two_strikes)s,
-    ca_pem = %(ca_pem)s, config_generation = config_generation + %(generations)s
+    ca_pem = %(ca_pem)s, config_generation = config_generation + %(generations)s,
+    allow_private_networks = allow_private_networks AND %(stays_private)s
 WHERE id = %(registry)s
 
 -- name: change_credential
