@@ -15,7 +15,12 @@ import structlog
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from wharfinger.domain.errors import SetupError, StoreUnavailableError
-from wharfinger.domain.model import RegistryCredential, RegistryRef, RepositoryFilter
+from wharfinger.domain.model import (
+    FoundRegistry,
+    RegistryCredential,
+    RegistryRef,
+    RepositoryFilter,
+)
 from wharfinger.domain.ports import Source
 from wharfinger.identity.authentication import Authenticator
 from wharfinger.identity.keystone import ExternalTokens, ServiceAccount
@@ -27,9 +32,10 @@ from wharfinger.service.history import History
 from wharfinger.service.inventory import Inventory
 from wharfinger.service.registries import Registries
 from wharfinger.service.schedules import Schedules
+from wharfinger.service.swr import SwrAccounts
 from wharfinger.service.synchronise import Synchroniser
 from wharfinger.settings import Settings
-from wharfinger.sources import filter_of, open_source
+from wharfinger.sources import filter_of, find_registries, open_source
 from wharfinger.sources._addresses import AddressPolicy
 from wharfinger.sources._http import AioTransport, RequestCount, counting_requests
 from wharfinger.store.callers import Callers
@@ -85,6 +91,18 @@ class SourceOpener:
 
     def __call__(self, registry: RegistryRef, credential: RegistryCredential) -> OpenedSource:
         """Open one registry's source; no request is made yet."""
+        transport, http = self._http(registry)
+        return OpenedSource(open_source(registry, credential, http), transport, filter_of(registry))
+
+    async def find(
+        self, service: RegistryRef, credential: RegistryCredential
+    ) -> Sequence[FoundRegistry]:
+        """Ask a service which registries it has; ``service`` names none of them."""
+        transport, http = self._http(service)
+        async with contextlib.aclosing(transport):
+            return await find_registries(service, credential, http)
+
+    def _http(self, registry: RegistryRef) -> tuple[AioTransport, PacedHttp]:
         policy = AddressPolicy(
             allow_private=registry.allow_private_networks, allow_networks=self._networks
         )
@@ -92,7 +110,7 @@ class SourceOpener:
         http = PacedHttp(
             transport, self._budgets, key=registry.project_id, deadline_s=self._deadline_s
         )
-        return OpenedSource(open_source(registry, credential, http), transport, filter_of(registry))
+        return transport, http
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +124,7 @@ class House:
     opener: SourceOpener
     synchroniser: Synchroniser
     registries: Registries
+    swr: SwrAccounts
     inventory: Inventory
     held: HeldImages
     hints: Hints
@@ -289,6 +308,7 @@ async def open_house(
         )
         opener = SourceOpener(settings, budgets)
         callers = Callers(database, keys)
+        registries = Registries(database, keys, opener)
         async with (
             contextlib.aclosing(budgets),
             queue.app.open_async(),
@@ -301,7 +321,8 @@ async def open_house(
                 queue=queue,
                 opener=opener,
                 synchroniser=Synchroniser(database, queue),
-                registries=Registries(database, keys, opener),
+                registries=registries,
+                swr=SwrAccounts(database, keys, registries, opener.find),
                 inventory=Inventory(Reading(database)),
                 held=HeldImages(database),
                 hints=Hints(database, queue),
