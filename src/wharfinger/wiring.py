@@ -16,7 +16,12 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from wharfinger.domain.errors import SetupError, StoreUnavailableError
 from wharfinger.domain.examination import Contact
-from wharfinger.domain.model import RegistryCredential, RegistryRef, RepositoryFilter
+from wharfinger.domain.model import (
+    FoundRegistry,
+    RegistryCredential,
+    RegistryRef,
+    RepositoryFilter,
+)
 from wharfinger.domain.ports import Source
 from wharfinger.identity.authentication import Authenticator
 from wharfinger.identity.keystone import ExternalTokens, ServiceAccount
@@ -30,9 +35,10 @@ from wharfinger.service.inventory import Inventory
 from wharfinger.service.labels import Labels
 from wharfinger.service.registries import Registries
 from wharfinger.service.schedules import Schedules
+from wharfinger.service.swr import SwrAccounts
 from wharfinger.service.synchronise import Synchroniser
 from wharfinger.settings import Settings
-from wharfinger.sources import filter_of, open_source
+from wharfinger.sources import filter_of, find_registries, open_source
 from wharfinger.sources._addresses import AddressPolicy
 from wharfinger.sources._examining import WatchedTransport, make_contact
 from wharfinger.sources._http import AioTransport, RequestCount, counting_requests
@@ -122,6 +128,14 @@ class SourceOpener:
         source = self._source(registry, credential, transport)
         return OpenedSource(source, transport, filter_of(registry))
 
+    async def find(
+        self, service: RegistryRef, credential: RegistryCredential
+    ) -> Sequence[FoundRegistry]:
+        """Ask a service which registries it has; ``service`` names none of them."""
+        transport = AioTransport(self._policy(service), ca_pem=service.ca_pem)
+        async with contextlib.aclosing(transport):
+            return await find_registries(service, credential, self._http(service, transport))
+
     def watched(self, registry: RegistryRef, credential: RegistryCredential) -> WatchedSource:
         """Open one registry's source so that every exchange can be looked at afterwards."""
         policy = self._policy(registry)
@@ -144,10 +158,12 @@ class SourceOpener:
     def _source(
         self, registry: RegistryRef, credential: RegistryCredential, transport: AioTransport
     ) -> Source:
-        http = PacedHttp(
+        return open_source(registry, credential, self._http(registry, transport))
+
+    def _http(self, registry: RegistryRef, transport: AioTransport) -> PacedHttp:
+        return PacedHttp(
             transport, self._budgets, key=registry.project_id, deadline_s=self._deadline_s
         )
-        return open_source(registry, credential, http)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +177,7 @@ class House:
     opener: SourceOpener
     synchroniser: Synchroniser
     registries: Registries
+    swr: SwrAccounts
     inventory: Inventory
     held: HeldImages
     hints: Hints
@@ -348,6 +365,7 @@ async def open_house(
         )
         opener = SourceOpener(settings, budgets)
         callers = Callers(database, keys)
+        registries = Registries(database, keys, opener)
         async with (
             contextlib.aclosing(budgets),
             queue.app.open_async(),
@@ -360,7 +378,8 @@ async def open_house(
                 queue=queue,
                 opener=opener,
                 synchroniser=Synchroniser(database, queue),
-                registries=Registries(database, keys, opener),
+                registries=registries,
+                swr=SwrAccounts(database, keys, registries, opener.find),
                 inventory=Inventory(Reading(database)),
                 held=HeldImages(database),
                 hints=Hints(database, queue),

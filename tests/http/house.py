@@ -53,7 +53,8 @@ class ScriptedSynchroniser:
             raise self.failure
         if kind == "SwrShared":
             raise NotConfiguredError(
-                f"no SwrShared registry; run: wharfinger registry add --project {caller.project_id}"
+                "no SwrShared registry; run: wharfinger swr configure --project"
+                f" {caller.project_id}"
             )
         self.asked.append((caller.project_id, kind, enterprise_project_id))
         return TASK_ID
