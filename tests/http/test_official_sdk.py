@@ -371,7 +371,7 @@ def test_it_reads_code_and_message_of_an_error(house, tenant):
     assert (wrong.value.status_code, wrong.value.error_code) == (400, "HSS.0001")
     assert wrong.value.error_msg == "limit: must be an integer from 1 to 200"
     assert unconfigured.value.error_code == "HSS.0011"
-    assert "wharfinger registry add" in unconfigured.value.error_msg
+    assert "wharfinger swr configure" in unconfigured.value.error_msg
     assert ungranted.value.error_code == "HSS.0013"
     assert (down.value.status_code, down.value.error_code) == (503, "HSS.0041")
 

@@ -71,7 +71,7 @@ def test_a_project_without_the_registry_is_told_the_command(house, tenant, jobs)
     )
 
     assert (status, body["error_code"]) == (400, "HSS.0011")
-    assert "wharfinger registry add" in body["error_msg"]
+    assert "wharfinger swr configure --project" in body["error_msg"]
     assert jobs.planned == []
 
 

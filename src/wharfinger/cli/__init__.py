@@ -7,6 +7,7 @@ import sys
 import typer
 
 from wharfinger.cli import (
+    doctor,
     held,
     hints,
     history,
@@ -16,6 +17,7 @@ from wharfinger.cli import (
     schedules,
     serve,
     show_settings,
+    swr,
     sync,
     users,
 )
@@ -34,6 +36,7 @@ app.command("serve")(serve.serve)
 app.command("worker")(serve.worker)
 app.command("sync")(sync.sync)
 app.command("images")(images.images)
+app.command("doctor")(doctor.doctor)
 app.command("changes")(history.changes)
 app.command("settings")(show_settings.settings)
 app.add_typer(people.projects, name="project")
@@ -49,6 +52,7 @@ registries.registries.command("hint-token")(hints.hint_token)
 app.add_typer(history.image, name="image")
 app.add_typer(history.history, name="history")
 app.add_typer(registries.registries, name="registry")
+app.add_typer(swr.swr, name="swr")
 app.add_typer(schedules.schedules, name="schedule")
 people.projects.command("time-zone")(schedules.time_zone)
 

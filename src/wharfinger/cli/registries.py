@@ -93,7 +93,7 @@ def add(
 
     Registries added here may be in private and loopback networks.
     """
-    credential = _credential(access_key, secret_key_stdin, username, password_stdin)
+    credential = read_credential(access_key, secret_key_stdin, username, password_stdin)
     new = NewRegistry(
         name=name,
         kind=kind,
@@ -233,7 +233,7 @@ def change(
         raise typer.BadParameter("give --no-filter, or --include and --exclude; not both")
     given = access_key or username or secret_key_stdin or password_stdin
     credential = (
-        _credential(access_key, secret_key_stdin, username, password_stdin) if given else None
+        read_credential(access_key, secret_key_stdin, username, password_stdin) if given else None
     )
     wanted = RegistryChange(
         address=address and address.rstrip("/"),
@@ -307,9 +307,14 @@ def _reason(repository: RepositoryStatus) -> Any:
     return None if repository.reason is None else msgspec.to_builtins(advised(repository.reason))
 
 
-def _credential(
+def read_credential(
     access_key: str | None, secret_key_stdin: bool, username: str | None, password_stdin: bool
 ) -> RegistryCredential:
+    """The credential that the flags describe, its secret read from standard input.
+
+    Raises:
+        typer.BadParameter: the flags do not fit together.
+    """
     if access_key and username:
         raise typer.BadParameter("give --access-key or --username, not both")
     if access_key:
