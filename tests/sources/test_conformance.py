@@ -3,7 +3,7 @@
 import pkgutil
 
 import pytest
-from stages import oci_stage, swr_stage
+from stages import jfrog_stage, oci_stage, swr_stage
 
 import wharfinger.sources
 from wharfinger.sources import KINDS
@@ -70,6 +70,24 @@ class TestOtherBehindTokens(SourceSuite):
     @pytest.fixture
     async def stage(self):
         async with oci_stage(auth="bearer") as stage:
+            yield stage
+
+
+class TestJfrog(SourceSuite):
+    kind = "Jfrog"
+
+    @pytest.fixture
+    async def stage(self):
+        async with jfrog_stage(listing="aql") as stage:
+            yield stage
+
+
+class TestJfrogByDockersApi(SourceSuite):
+    kind = "Jfrog"
+
+    @pytest.fixture
+    async def stage(self):
+        async with jfrog_stage(listing="docker", default_page=3) as stage:
             yield stage
 
 

@@ -23,6 +23,7 @@ from wharfinger.domain.ports import Http, Source
 KINDS: Mapping[str, str] = {
     "SwrPrivate": "wharfinger.sources.swr:SwrPrivate",
     "SwrShared": "wharfinger.sources.swr:SwrShared",
+    "Jfrog": "wharfinger.sources.jfrog:Jfrog",
     "Other": "wharfinger.sources.oci:Other",
 }
 

@@ -224,6 +224,14 @@ def next_link(reply: Reply) -> str | None:
     return None
 
 
+def link_query(reply: Reply) -> str | None:
+    """Return the query of the link to the next page, for registries that get its path wrong."""
+    for target, rels in _links(reply.headers.get("link", "")):
+        if "next" in rels:
+            return quote(target.partition("?")[2], safe="!#$%&'()*+,/:;=?@[]~")
+    return None
+
+
 def _links(header: str) -> Iterator[tuple[str, set[str]]]:
     for link in _split_outside(header, ","):
         target, *params = _split_outside(link, ";")
