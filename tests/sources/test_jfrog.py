@@ -293,7 +293,7 @@ async def test_aql_that_was_asked_for_by_name_is_not_replaced(artifactory):
         await read(artifactory, listing="aql")
 
 
-@pytest.mark.hard_case("H5", guard="wharfinger.sources.jfrog:_next_page")
+@pytest.mark.hard_case("H5", guard="wharfinger.sources._reading:_own_path")
 @pytest.mark.parametrize("positions", [False, True])
 @pytest.mark.parametrize("link_lost", [False, True])
 async def test_links_without_the_repository_are_followed_where_they_were_meant(

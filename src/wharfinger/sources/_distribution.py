@@ -118,7 +118,6 @@ class Distribution:
         page_size: rows asked for at a time; ``None`` asks for as many as the registry likes, and
             takes a page without a link for the last.
         generation: of the registry's configuration, for the cursors.
-        next_page: finds the URL of the page after an answer.
         resumable: whether a list may go on from a cursor of an earlier reading.
     """
 
@@ -131,7 +130,6 @@ class Distribution:
         http: Http,
         page_size: int | None,
         generation: int,
-        next_page: Callable[[Reply], str | None] = next_link,
         resumable: bool = True,
     ) -> None:
         self._kind = kind
@@ -140,7 +138,6 @@ class Distribution:
         self._http = http
         self._page_size = page_size
         self._generation = generation
-        self._next_page = next_page
         self._resumable = resumable
         self._probes = page_size is not None
         self._head_tells = True
@@ -149,7 +146,7 @@ class Distribution:
 
     # --- what a kind asks for --------------------------------------------------------------------
 
-    def catalog(self, after: Cursor | None) -> AsyncIterator[tuple[list[str], Cursor | None]]:
+    async def catalog(self, after: Cursor | None) -> AsyncIterator[tuple[list[str], Cursor | None]]:
         """List the paths of all repositories, with where the list goes on after each page."""
         listing = _Listing(
             what="repositories",
@@ -158,7 +155,13 @@ class Distribution:
             scope="registry:catalog:*",
             check=_check_catalog,
         )
-        return self._names(listing, after)
+        try:
+            async for page in self._names(listing, after):
+                yield page
+        except (UnauthorisedError, ForbiddenError) as exc:
+            # The registry may say so, and its token service may, of a scope it does not grant.
+            kind = type(exc)
+            raise kind(f"{exc}; if the credentials are right but not enough, {_NAME_THEM}") from exc
 
     async def tags_of(
         self, path: str, after: Cursor | None, *, named: bool = False
@@ -230,7 +233,7 @@ class Distribution:
             if "n=" in url and _refuses_page_size(reply):
                 return None
             listing.check(reply)
-            return _Names(decode(reply, listing.shape).names, self._next_page(reply))
+            return _Names(decode(reply, listing.shape).names, next_link(reply))
 
         request = Request(method="GET", url=url, headers={"Accept": "application/json"})
         return await self._http.call(request, read, self._login.for_call(listing.scope))
@@ -443,9 +446,6 @@ def _check_catalog(reply: Reply) -> None:
     """Raise what the catalog's status means, and say what helps."""
     try:
         raise_for_status(reply)
-    except (UnauthorisedError, ForbiddenError) as exc:
-        kind = type(exc)
-        raise kind(f"{exc}; if the credentials are right but not enough, {_NAME_THEM}") from exc
     except (MissingError, UnsupportedError) as exc:
         raise UnsupportedError(f"{exc}; the registry offers no catalog: {_NAME_THEM}") from exc
 

@@ -38,7 +38,6 @@ from wharfinger.sources._oci_login import RegistryLogin
 from wharfinger.sources._reading import (
     check_cursor,
     decode,
-    link_query,
     raise_for_status,
     reading,
     timestamp,
@@ -305,7 +304,6 @@ class Jfrog:
                 http=self._http,
                 page_size=None,
                 generation=self._registry.generation,
-                next_page=_next_page,
                 resumable=False,
             )
         return self._docker_apis[storage]
@@ -434,15 +432,6 @@ def _check_aql(reply: Reply) -> None:
         if reply.status == 400:
             raise UnsupportedError(str(exc)) from exc
         raise
-
-
-def _next_page(reply: Reply) -> str | None:
-    """Return the next page's URL: the link's query on the path that was asked.
-
-    Artifactory's links lack the repository's key (its issue RTFACT-18971).
-    """
-    query = link_query(reply)
-    return None if query is None else f"{reply.url.partition('?')[0]}?{query}"
 
 
 def _image(storage: str, name: str) -> RepositoryRef:
