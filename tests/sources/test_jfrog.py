@@ -135,6 +135,18 @@ async def test_tags_that_begin_like_a_child_are_tags(artifactory):
     assert await inventory(artifactory) == artifactory.world.images()
 
 
+async def test_what_belongs_to_an_image_is_told_by_dockers_api(artifactory):
+    image = artifactory.world.push("docker-local/app", "v1").content.digest
+    tag = f"sha256-{image.partition(':')[2]}.sig"
+    signature = artifactory.world.push("docker-local/app", tag).content
+
+    async with opened(registry(artifactory), reader_of(artifactory)) as source:
+        (repository,) = await repositories_of(source)
+        (found,) = await source.referrers(repository, image, ["v1", tag])
+
+    assert (found.digest, found.kind.value) == (signature.digest, "signature")
+
+
 # --- AQL -----------------------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 
+from wharfinger.domain.artifacts import Referrer, Subject, kind_of_artifact, subject_of_tag
 from wharfinger.domain.errors import (
     ForbiddenError,
     ListLoopError,
@@ -25,6 +26,7 @@ from wharfinger.domain.model import Cursor, Image, Platform, TagRef
 from wharfinger.domain.ports import Authorise, Http, Reply, Request
 from wharfinger.sources._manifests import (
     ACCEPT,
+    OCI_INDEX,
     Config,
     Descriptor,
     Held,
@@ -191,6 +193,17 @@ class Distribution:
             for image in await _each(batch, lambda digest: self._image(path, digest)):
                 yield image
 
+    async def referrers(self, path: str, subject: str, tags: Sequence[str]) -> tuple[Referrer, ...]:
+        """List what belongs to a digest, by the registry's own list and by tags named after it."""
+        entries = await self._listed_referrers(path, subject)
+        found = {entry.digest: _referrer(subject, entry) for entry in entries}
+        for tag in tags:
+            named = subject_of_tag(tag)
+            if named is not None and named.digest == subject:
+                for one in await self._tagged_referrers(path, tag, named):
+                    found.setdefault(one.digest, one)
+        return tuple(found.values())
+
     def forget(self) -> None:
         """Forget the manifests."""
         self._manifests.clear()
@@ -337,6 +350,45 @@ class Distribution:
             # Whoever comes later finds the manifest or fails by itself.
             self._turns.pop(digest, None)
 
+    # --- referrers -------------------------------------------------------------------------------
+
+    async def _listed_referrers(self, path: str, subject: str) -> list[Descriptor]:
+        """Return what the registry lists; nothing where it has no such list."""
+
+        def read(reply: Reply) -> tuple[list[Descriptor], str | None]:
+            # A registry that has the list has it for every digest, be it empty.
+            if reply.status in (400, 404, 405, 501):
+                return [], None
+            raise_for_status(reply)
+            return decode(reply, Manifest).manifests or [], next_link(reply)
+
+        url: str | None = f"{self._root}/v2/{quote(path)}/referrers/{quote(subject, safe=':')}"
+        entries: list[Descriptor] = []
+        seen = set[str]()
+        while url is not None and url not in seen:
+            seen.add(url)
+            request = Request(method="GET", url=url, headers={"Accept": OCI_INDEX})
+            page, url = await self._http.call(request, read, self._login.for_call(_pull(path)))
+            entries += page
+        if url is not None:
+            raise ListLoopError("the registry's list of referrers leads back to itself")
+        return entries
+
+    async def _tagged_referrers(self, path: str, tag: str, named: Subject) -> list[Referrer]:
+        try:
+            held = await self._fetch_manifest(path, tag)
+        except ListMovedError:
+            return []
+        if named.kind is None:
+            return [_referrer(named.digest, one) for one in held.manifest.manifests or []]
+        one = Referrer(
+            subject=named.digest,
+            digest=held.digest,
+            artifact_type=artifact_type_of(held.manifest) or held.media_type,
+            kind=named.kind,
+        )
+        return [one]
+
     # --- images ----------------------------------------------------------------------------------
 
     async def _image(self, path: str, digest: str) -> Image:
@@ -347,11 +399,10 @@ class Distribution:
 
     async def _index_image(self, path: str, held: Held) -> Image:
         children = await self._children(path, held.manifest.manifests or [], nested=True)
-        platforms = [platform for platform, _ in children]
         # The index itself does not say when it was made; its first image does.
         first = next((child for _, child in children if _is_image(child)), None)
         config = await self._config(path, first) if first else None
-        return index_image_of(held, tuple(platforms), config)
+        return index_image_of(held, children, config)
 
     async def _children(
         self, path: str, entries: list[Descriptor], *, nested: bool
@@ -471,6 +522,16 @@ def _held(reply: Reply, expected: str | None) -> Held:
     if expected is None and is_schema_1_type(content_type) and is_digest(said):
         digest = said
     return Held(digest, media_type_of(content_type, manifest), manifest)
+
+
+def _referrer(subject: str, entry: Descriptor) -> Referrer:
+    told = entry.artifact_type or entry.media_type
+    return Referrer(
+        subject=subject,
+        digest=entry.digest,
+        artifact_type=told,
+        kind=kind_of_artifact(told, entry.annotations),
+    )
 
 
 def _is_image(held: Held | None) -> bool:

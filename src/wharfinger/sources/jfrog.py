@@ -13,6 +13,7 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
+from wharfinger.domain.artifacts import Referrer
 from wharfinger.domain.errors import (
     ForbiddenError,
     ListLoopError,
@@ -187,6 +188,12 @@ class Jfrog:
         digests = list(dict.fromkeys(tag.digest for tag in tags))
         async for image in self._docker(repository.namespace).images(repository.name, digests):
             yield image
+
+    async def referrers(
+        self, repository: RepositoryRef, digest: str, tags: Sequence[str] = ()
+    ) -> tuple[Referrer, ...]:
+        """List what belongs to a digest; see ``ports.ListsReferrers``."""
+        return await self._docker(repository.namespace).referrers(repository.name, digest, tags)
 
     async def aclose(self) -> None:
         """Forget the manifests; the connections are the transport's."""

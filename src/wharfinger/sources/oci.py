@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
+from wharfinger.domain.artifacts import Referrer
 from wharfinger.domain.errors import InvalidParameterError, UnexpectedAnswerError
 from wharfinger.domain.model import (
     Cursor,
@@ -151,6 +152,12 @@ class Other:
         digests = list(dict.fromkeys(tag.digest for tag in tags))
         async for image in self._distribution.images(_path_of(repository), digests):
             yield image
+
+    async def referrers(
+        self, repository: RepositoryRef, digest: str, tags: Sequence[str] = ()
+    ) -> tuple[Referrer, ...]:
+        """List what belongs to a digest; see ``ports.ListsReferrers``."""
+        return await self._distribution.referrers(_path_of(repository), digest, tags)
 
     async def aclose(self) -> None:
         """Forget the manifests; the connections are the transport's."""

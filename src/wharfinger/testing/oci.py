@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
-from wharfinger.testing.content import Content, digest_of
+from wharfinger.testing.content import OCI_INDEX, Content, digest_of, index_of
 from wharfinger.testing.faults import Answer, Asked, json_answer
 from wharfinger.testing.model import Repository, UnknownNameError, World
 from wharfinger.testing.server import LoopbackServer
@@ -79,6 +79,7 @@ class OciBehaviour:
         accept: what happens to a manifest type the caller does not accept: ``ignore`` sends it all
             the same, ``strict`` says 404, ``schema1`` converts, which gives another digest.
         accept_limit: longest ``Accept`` header in bytes before a 400; 0 for any.
+        referrers: list what belongs to a digest; without, such a list is 404.
         missing: digests that are 404 ``MANIFEST_UNKNOWN`` or ``BLOB_UNKNOWN``.
     """
 
@@ -120,6 +121,7 @@ class OciBehaviour:
     head_length: bool = True
     accept: Literal["ignore", "strict", "schema1"] = "ignore"
     accept_limit: int = 0
+    referrers: bool = True
     missing: set[str] = field(default_factory=set)
 
 
@@ -191,7 +193,7 @@ class OciUpstream(LoopbackServer):
             return json_answer({}, Docker_Distribution_Api_Version="registry/2.0")
         if path == "/v2/_catalog":
             return self._catalog(asked)
-        found = re.fullmatch(r"/v2/(.+)/(tags/list|(?:manifests|blobs)/[^/]+)", path)
+        found = re.fullmatch(r"/v2/(.+)/(tags/list|(?:manifests|blobs|referrers)/[^/]+)", path)
         if found is None:
             raise _RefusedError(404, "UNSUPPORTED", "no such route")
         name, rest = found.groups()
@@ -200,9 +202,9 @@ class OciUpstream(LoopbackServer):
             return self._tags(asked, name)
         kind, _, reference = rest.partition("/")
         repository = self._repository(name)
-        if kind == "blobs":
-            return self._blob(repository, reference)
-        return self._manifest(asked, repository, reference)
+        if kind == "manifests":
+            return self._manifest(asked, repository, reference)
+        return (self._blob if kind == "blobs" else self._referrers)(repository, reference)
 
     # --- who ------------------------------------------------------------------------------
 
@@ -447,6 +449,13 @@ class OciUpstream(LoopbackServer):
         if found.digest in self.behaviour.missing:
             raise _RefusedError(404, "MANIFEST_UNKNOWN", "manifest unknown")
         return found
+
+    def _referrers(self, repository: Repository, digest: str) -> Answer:
+        if not self.behaviour.referrers:
+            raise _RefusedError(404, "UNSUPPORTED", "no such route")
+        belonging = {c.digest: c for c in _all_content(repository) if c.subject == digest}
+        listed = index_of("", tuple(belonging.values()), created="", media_type=OCI_INDEX)
+        return Answer(body=listed.manifest, headers={"Content-Type": OCI_INDEX})
 
     def _blob(self, repository: Repository, digest: str) -> Answer:
         for content in _all_content(repository):
