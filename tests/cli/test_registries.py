@@ -1,6 +1,8 @@
 import pytest
 from commands import PROJECT
 
+from wharfinger.sources import KINDS
+
 
 def registries(commands, project=PROJECT):
     return {r["name"]: r for r in commands.json("registry", "list", "--project", project)}
@@ -136,7 +138,7 @@ def test_half_a_credential_is_misuse(commands, arguments, told):
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
-        ({"kind": "Dockyard"}, "kind: must be one of SwrPrivate, SwrShared, Other"),
+        ({"kind": "Dockyard"}, f"kind: must be one of {', '.join(KINDS)}"),
         ({"address": "swr.example"}, "address: must be a URL"),
         ({"name": "n" * 129}, "name: must have 1 to 128 characters"),
         ({"more": ("--option", "page_size=5000")}, "options.page_size"),
