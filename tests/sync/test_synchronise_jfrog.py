@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from wharfinger.domain.errors import InvalidParameterError
 from wharfinger.domain.model import RegistryCredential, RunOutcome
+from wharfinger.sources import read_notification
 from wharfinger.store.registries import NewRegistry
 from wharfinger.testing.jfrog import JfrogUpstream
 from wharfinger.testing.model import made_up_world
+from yard import PROJECT
 
 AQL = r"/search/aql"
 
@@ -85,6 +90,56 @@ async def test_a_bad_day_retires_nothing(yard, artifactory, bad):
     assert run.reasons
     assert run.retired == 0
     assert yard.stored() == before
+
+
+async def test_a_webhook_is_a_hint_and_brings_what_is_there(yard, artifactory):
+    registry_id = await add(yard, artifactory)
+    await yard.sync()
+    token = (await yard.house.hints.make_token(yard.caller, "artifactory")).token
+    artifactory.world.push("bench-00/brand/new", "v1")
+    artifactory.world.delete_tag("bench-01/service-00001", "v1.0")
+
+    for event_type, path in (
+        ("pushed", "bench-00/brand/new"),
+        ("deleted", "bench-01/service-00001"),
+        ("pushed", "forged/name"),
+    ):
+        body = event(event_type, path)
+        await yard.house.hints.receive(token, PROJECT, registry_id, body)
+    await yard.quiet()
+
+    assert yard.stored() == artifactory.world.images()
+    gone = "SELECT retired_at IS NOT NULL FROM repository WHERE namespace = 'forged'"
+    assert yard.value(gone)
+
+
+def event(event_type, path, domain="docker"):
+    key, _, image = path.partition("/")
+    data = {"repo_key": key, "image_name": image, "tag": "v1", "name": "manifest.json"}
+    return json.dumps({"domain": domain, "event_type": event_type, "data": data}).encode()
+
+
+@pytest.mark.parametrize(
+    ("body", "ignored"),
+    [
+        (event("pushed", "docker-local/team/app"), 0),
+        (event("pushed", "docker-local/team/app", domain="artifact"), 1),
+        (event("scanned", "docker-local/team/app"), 1),
+        (event("pushed", "docker-local/../../etc"), 1),
+        (event("pushed", "docker-local/" + "a" * 600), 1),
+        (b"{}", 1),
+    ],
+)
+def test_only_events_of_images_are_hints(body, ignored):
+    told = read_notification("Jfrog", body)
+
+    named = [(one.namespace, one.name) for one in told.repositories]
+    assert (told.ignored, named) == (ignored, [] if ignored else [("docker-local", "team/app")])
+
+
+def test_what_is_no_event_is_refused():
+    with pytest.raises(InvalidParameterError):
+        read_notification("Jfrog", b"[]")
 
 
 async def test_losing_aql_changes_no_image(yard, artifactory):

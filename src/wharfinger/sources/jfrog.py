@@ -16,9 +16,11 @@ import msgspec
 from wharfinger.domain.artifacts import Referrer
 from wharfinger.domain.errors import (
     ForbiddenError,
+    InvalidParameterError,
     ListLoopError,
     ListMovedError,
     MissingError,
+    NameUnknownError,
     SourceError,
     UnauthorisedError,
     UnexpectedAnswerError,
@@ -27,9 +29,11 @@ from wharfinger.domain.errors import (
 from wharfinger.domain.model import (
     Cursor,
     Image,
+    Notification,
     Page,
     RegistryCredential,
     RegistryRef,
+    RepositoryName,
     RepositoryRef,
     TagRef,
 )
@@ -48,6 +52,7 @@ _MANIFESTS = ("list.manifest.json", "manifest.json")
 _KINDS_OF_PACKAGE = frozenset({"docker", "oci"})
 # Children of an index lie in folders of their own, which no tag can be called.
 _CHILD = re.compile(r"sha256(?::|__)[0-9a-f]{64}")
+_IMAGE = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[a-z0-9][a-z0-9._-]*)+", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -119,6 +124,28 @@ class _Found(msgspec.Struct, frozen=True):
     range: _Range = _Range()
 
 
+class _Told(msgspec.Struct, frozen=True):
+    repo_key: str = ""
+    image_name: str = ""
+
+
+class _Event(msgspec.Struct, frozen=True):
+    """What a webhook of Artifactory's docker domain sends, as far as it is looked at."""
+
+    domain: str = ""
+    event_type: str = ""
+    data: _Told = _Told()
+
+    @property
+    def names_an_image(self) -> bool:
+        """Whether an image's tags may have changed, and which image that is is told."""
+        told = self.data
+        known = self.domain == "docker" and self.event_type in ("pushed", "deleted", "promoted")
+        # Whoever forges a name makes us look for it, so what cannot be one is not looked for.
+        path = f"{told.repo_key}/{told.image_name}"
+        return known and len(path) <= 512 and bool(_IMAGE.fullmatch(path))
+
+
 class Jfrog:
     """Artifactory's docker and OCI repositories; an image's namespace is the repository's key.
 
@@ -145,6 +172,20 @@ class Jfrog:
     @staticmethod
     def check(options: JfrogOptions, credential: RegistryCredential) -> None:
         """Accept what the single fields accept."""
+
+    @staticmethod
+    def notified(body: bytes) -> Notification:
+        """Read what a webhook of the docker domain sends; see ``read_notification``."""
+        try:
+            event = msgspec.json.decode(body, type=_Event)
+        except msgspec.DecodeError as exc:
+            raise InvalidParameterError(
+                "body", "must be an event, as Artifactory sends it"
+            ) from exc
+        if not event.names_an_image:
+            return Notification(repositories=(), ignored=1)
+        name = RepositoryName(namespace=event.data.repo_key, name=event.data.image_name)
+        return Notification(repositories=(name,), ignored=0)
 
     # --- listings --------------------------------------------------------------------------------
 
@@ -238,6 +279,7 @@ class Jfrog:
         """
         anonymous = self._credential.kind == "none" and isinstance(exc, UnauthorisedError)
         refused = isinstance(exc, ForbiddenError | MissingError | UnsupportedError) or anonymous
+        refused = refused and not isinstance(exc, NameUnknownError)
         if self._options.listing == "aql" or begun or not refused:
             raise exc
         self._by_aql = False
@@ -257,7 +299,14 @@ class Jfrog:
         begin = check_cursor(after, self._cursor("aql tags")) if after else ""
         claimed = repository.images or 0
         pages = self._items(repository.namespace, begin, claimed, image=repository.name)
+        any_tags = bool(begin)
         async for items, ahead in pages:
+            any_tags = any_tags or bool(items)
+            if not any_tags and not ahead:
+                # To AQL an image is the tags it has: without any there is none of that name.
+                raise NameUnknownError(
+                    f"Artifactory has no tag of {repository.name} in {repository.namespace}"
+                )
             tags = [await self._tag(repository, item) for item in items]
             yield Page(items=tuple(tags), next=self._cursor("aql tags", ahead) if ahead else None)
 
