@@ -1,6 +1,7 @@
 import pytest
 from commands import PROJECT
 
+from wharfinger.sources import KINDS
 from wharfinger.testing.harbor import HarborUpstream
 
 
@@ -138,7 +139,7 @@ def test_half_a_credential_is_misuse(commands, arguments, told):
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
-        ({"kind": "Dockyard"}, "kind: must be one of SwrPrivate, SwrShared, "),
+        ({"kind": "Dockyard"}, f"kind: must be one of {', '.join(KINDS)}"),
         ({"address": "swr.example"}, "address: must be a URL"),
         ({"name": "n" * 129}, "name: must have 1 to 128 characters"),
         ({"more": ("--option", "page_size=5000")}, "options.page_size"),
