@@ -33,6 +33,7 @@ KINDS: Mapping[str, str] = {
     "SwrShared": "wharfinger.sources.swr:SwrShared",
     "SwrEnterprise": "wharfinger.sources.swr_enterprise:SwrEnterprise",
     "Harbor": "wharfinger.sources.harbor:Harbor",
+    "Jfrog": "wharfinger.sources.jfrog:Jfrog",
     "Other": "wharfinger.sources.oci:Other",
 }
 

@@ -46,7 +46,7 @@ def _registry(registry: ListedRegistry) -> Registry:
         id=registry.id,
         registry_name=registry.name,
         registry_type=registry.kind,
-        api_version="V2" if registry.kind == "Other" else None,
+        api_version="V2" if registry.kind in ("Harbor", "Other") else None,
         protocol=address.scheme or "https",
         registry_addr=f"{address.netloc}{address.path}".rstrip("/") or registry.address,
         registry_username=registry.user_name or None,
