@@ -46,6 +46,19 @@ class NotConfiguredError(NotFoundError):
     code = "not_configured"
 
 
+class NotOfferedError(NotFoundError):
+    """The cloud has this operation, and Wharfinger does not."""
+
+    code = "not_offered"
+
+    def __init__(self, operation: str) -> None:
+        super().__init__(
+            f"{operation} is not offered by this service, which keeps the list of images and"
+            " neither scans them nor watches hosts and containers"
+        )
+        self.operation = operation
+
+
 class NotGrantedError(CallerError):
     """The caller is known, but this is not theirs to ask for."""
 

@@ -16,12 +16,24 @@ from wharfinger.http.hss.images import (
     list_swr_images,
     show_asset_statistics,
 )
+from wharfinger.http.hss.not_offered import refusals
 from wharfinger.http.hss.registries import list_registries
 from wharfinger.http.hss.synchronize import create_image_synchronize_task, run_image_synchronize
 from wharfinger.http.hss.tasks import list_task_registries, list_tasks
 from wharfinger.http.iam.routes import make_iam
 from wharfinger.http.root import show_health, show_readiness, show_version
 from wharfinger.http.services import Services
+
+HSS = (
+    run_image_synchronize,
+    create_image_synchronize_task,
+    list_registry_images,
+    list_swr_images,
+    list_tasks,
+    list_task_registries,
+    list_registries,
+    show_asset_statistics,
+)
 
 
 def create_app(services: Services) -> Asgi:
@@ -31,14 +43,8 @@ def create_app(services: Services) -> Asgi:
             show_version,
             show_health,
             show_readiness,
-            run_image_synchronize,
-            create_image_synchronize_task,
-            list_registry_images,
-            list_swr_images,
-            list_tasks,
-            list_task_registries,
-            list_registries,
-            show_asset_statistics,
+            *HSS,
+            *refusals(HSS),
             make_iam(),
             make_api(),
         ],
