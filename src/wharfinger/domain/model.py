@@ -297,6 +297,7 @@ class TaskProgress(msgspec.Struct, frozen=True, kw_only=True):
     created_at: dt.datetime
     finished_at: dt.datetime | None
     runs: tuple[RunProgress, ...]
+    everything: bool = False  # every registry was asked for, not some by name or kind
 
 
 class TaskFilter(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,6 +10,12 @@ from litestar.di import Provide
 from wharfinger.http.api.routes import make_api
 from wharfinger.http.edge import MAX_BODY_BYTES, Asgi, Edge
 from wharfinger.http.failures import answer_failure
+from wharfinger.http.hss.beside import (
+    list_container_images,
+    list_image_scan_policy,
+    list_registry_statistics,
+    show_image_upload_command,
+)
 from wharfinger.http.hss.call import hss_call
 from wharfinger.http.hss.images import (
     list_registry_images,
@@ -33,6 +39,10 @@ HSS = (
     list_task_registries,
     list_registries,
     show_asset_statistics,
+    list_registry_statistics,
+    show_image_upload_command,
+    list_image_scan_policy,
+    list_container_images,
 )
 
 
