@@ -156,6 +156,10 @@ def _check_address(address: str) -> None:
         raise InvalidParameterError("address", "must be a URL") from exc
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InvalidParameterError("address", "must be a URL with https:// or http:// and a host")
+    if not address.isascii() or "\\" in address:
+        raise InvalidParameterError(
+            "address", "must be ASCII: other names in their xn-- form, a path percent-encoded"
+        )
     if "@" in parts.netloc:
         raise InvalidParameterError("address", "must not hold credentials; give them separately")
     if parts.query or parts.fragment or any(c.isspace() or not c.isprintable() for c in address):
