@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 
 import msgspec
 
@@ -127,6 +128,7 @@ class ListedRegistry(msgspec.Struct, frozen=True, kw_only=True):
     reason_code: str | None
     images: int
     synced_at: dt.datetime | None
+    hss: Mapping[str, str] = {}  # what HSS's API told of it, given back as it came
 
 
 class RegistryPage(msgspec.Struct, frozen=True, kw_only=True):

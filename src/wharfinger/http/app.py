@@ -24,6 +24,12 @@ from wharfinger.http.hss.images import (
 )
 from wharfinger.http.hss.not_offered import refusals
 from wharfinger.http.hss.registries import list_registries
+from wharfinger.http.hss.registry_changes import (
+    add_registry,
+    batch_delete_registry,
+    delete_registry,
+    update_registry,
+)
 from wharfinger.http.hss.synchronize import create_image_synchronize_task, run_image_synchronize
 from wharfinger.http.hss.tasks import list_task_registries, list_tasks
 from wharfinger.http.iam.routes import make_iam
@@ -43,6 +49,10 @@ HSS = (
     show_image_upload_command,
     list_image_scan_policy,
     list_container_images,
+    add_registry,
+    update_registry,
+    delete_registry,
+    batch_delete_registry,
 )
 
 

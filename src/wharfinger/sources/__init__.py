@@ -87,6 +87,12 @@ def wanted_repositories(
     return RepositoryFilter(named=tuple(named), include=tuple(include), exclude=tuple(exclude))
 
 
+def login_kind(kind: str) -> str:
+    """Return what a name and a secret are to registries of a kind: an access key, or a login."""
+    kinds = _load(kind).credential_kinds
+    return "access_key" if "access_key" in kinds else "basic"
+
+
 def sends_notifications(kind: str) -> bool:
     """Whether registries of a kind can send notifications that we can read."""
     return isinstance(_load(kind), _Notifies)

@@ -109,6 +109,7 @@ class RegistryChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     stale_after: dt.timedelta | None = None
     two_strikes: TwoStrikes | None = None
     ca_pem: str | None = None
+    hss: Mapping[str, str] | None = None  # is laid over what stands there
 
 
 class RegistrySettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,6 +124,7 @@ class RegistrySettings(msgspec.Struct, frozen=True, kw_only=True):
     stale_after: dt.timedelta
     two_strikes: str
     ca_pem: str | None
+    hss: Mapping[str, str]
     credential_kind: str
     credential_identity: str
 
@@ -142,6 +144,8 @@ class NewRegistry(msgspec.Struct, frozen=True, kw_only=True):
     stale_after: dt.timedelta = dt.timedelta(hours=26)
     ca_pem: str | None = None
     allow_private_networks: bool = False
+    # What HSS's API tells of a registry and wants to hear again, though nothing here needs it.
+    hss: Mapping[str, str] = {}
 
 
 async def add_registry(
@@ -167,6 +171,7 @@ async def add_registry(
         "id": registry_id,
         "project": project_id,
         "options": Jsonb(dict(new.options)),
+        "hss": Jsonb(dict(new.hss)),
         "credential_kind": credential.kind,
         "credential_identity": credential.identity,
         "sealed": sealed,
@@ -254,6 +259,7 @@ async def change_registry(
             **msgspec.structs.asdict(after),
             "registry": registry_id,
             "options": Jsonb(dict(after.options)),
+            "hss": Jsonb(dict(after.hss)),
             "include": list(after.include),
             "exclude": list(after.exclude),
             "generations": generations,

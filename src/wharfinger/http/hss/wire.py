@@ -295,3 +295,42 @@ class ContainerImages(msgspec.Struct, frozen=True, kw_only=True):
 
     total_num: int
     data_list: list[ContainerImage]
+
+
+class UpdateRegistryBody(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of ``UpdateRegistry``."""
+
+    api_version: str | None = None
+    protocol: str | None = None
+    registry_addr: str | None = None
+    registry_username: str | None = None
+    registry_password: str | None = None
+    namespace: str | None = None
+    connect_cluster_id: str | None = None
+    get_scan_image_channel: str | None = None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(registry_addr={self.registry_addr!r}, ***)"
+
+
+class AddRegistryBody(UpdateRegistryBody, frozen=True, kw_only=True):
+    """The body of ``AddRegistry``."""
+
+    registry_name: str | None = None
+    registry_type: str | None = None
+
+
+class DeleteRegistriesBody(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of ``BatchDeleteRegistry``."""
+
+    ids: list[str] = []
+
+
+class AddedRegistry(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer of ``AddRegistry``; the key is ours."""
+
+    id: str
+
+
+class Done(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer that has nothing to tell."""

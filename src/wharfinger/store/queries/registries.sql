@@ -2,11 +2,11 @@
 
 -- name: insert
 INSERT INTO registry (id, project_id, name, kind, address, region, enterprise_project_id, options,
-    include, exclude, stale_after, ca_pem, allow_private_networks, credential_kind,
+    include, exclude, stale_after, ca_pem, allow_private_networks, hss, credential_kind,
     credential_identity, credential_sealed)
 VALUES (%(id)s, %(project)s, %(name)s, %(kind)s, %(address)s, %(region)s,
     %(enterprise_project_id)s, %(options)s, %(include)s, %(exclude)s, %(stale_after)s, %(ca_pem)s, %(allow_private_networks)s,
-    %(credential_kind)s, %(credential_identity)s, %(sealed)s)
+    %(hss)s, %(credential_kind)s, %(credential_identity)s, %(sealed)s)
 
 -- name: open
 SELECT id, project_id, name, kind, address, region, enterprise_project_id, options, include,
@@ -55,7 +55,7 @@ UPDATE run SET state = 'finished', outcome = 'failed', finished_at = now(),
 WHERE registry_id = %(registry)s AND state <> 'finished'
 
 -- name: configuration
-SELECT name, kind, address, options, include, exclude, stale_after, two_strikes, ca_pem,
+SELECT name, kind, address, options, include, exclude, stale_after, two_strikes, ca_pem, hss,
     credential_kind, credential_identity
 FROM registry WHERE id = %(registry)s AND removed_at IS NULL FOR NO KEY UPDATE
 
@@ -64,7 +64,7 @@ FROM registry WHERE id = %(registry)s AND removed_at IS NULL FOR NO KEY UPDATE
 -- holds all retirements, and whose cursors nobody else's are.
 UPDATE registry SET address = %(address)s, options = %(options)s, include = %(include)s,
     exclude = %(exclude)s, stale_after = %(stale_after)s, two_strikes = %(two_strikes)s,
-    ca_pem = %(ca_pem)s, config_generation = config_generation + %(generations)s,
+    ca_pem = %(ca_pem)s, hss = %(hss)s, config_generation = config_generation + %(generations)s,
     allow_private_networks = allow_private_networks AND %(stays_private)s
 WHERE id = %(registry)s
 
