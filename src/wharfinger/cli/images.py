@@ -39,6 +39,10 @@ def images(
     namespace: Annotated[str | None, typer.Option(help="Only this namespace.")] = None,
     name: Annotated[str | None, typer.Option(help="Only names that contain this.")] = None,
     tag: Annotated[str | None, typer.Option(help="Only this tag.")] = None,
+    digest: Annotated[str | None, typer.Option(help="Only this digest.")] = None,
+    search: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Only names or tags that contain this.")
+    ] = None,
     latest: Annotated[
         bool, typer.Option("--latest", help="Only the newest tag of each repository.")
     ] = False,
@@ -52,8 +56,9 @@ def images(
 ) -> None:
     """List images: all of them, or those that match every filter."""
     moment = None if at is None else _time(at)
-    if moment is not None and latest:
-        raise typer.BadParameter("--latest is known of the current list only")
+    for option, given in (("--latest", latest), ("--digest", digest), ("--search", search)):
+        if moment is not None and given:
+            raise typer.BadParameter(f"{option} is known of the current list only")
 
     async def work(house: House) -> None:
         caller = await caller_of(house, project)
@@ -73,6 +78,8 @@ def images(
             namespace=namespace,
             name_contains=name,
             tag=tag,
+            digest=digest,
+            text=search,
             latest_only=latest,
         )
         await write(_rows(house, caller, wanted, limit))

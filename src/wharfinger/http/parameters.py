@@ -37,6 +37,10 @@ class Parameters:
             raise InvalidParameterError(name, "must be given once")
         return values[0]
 
+    def text_of_all(self) -> str:
+        """Return everything that is given, in one spelling, whatever its order was."""
+        return repr(sorted((name, *values) for name, values in self._values.items()))
+
     def text(self, name: str, *, longest: int, shortest: int = 1) -> str | None:
         """Return a text of ``shortest`` to ``longest`` characters."""
         value = self.raw(name)

@@ -9,7 +9,7 @@ import msgspec
 
 from wharfinger.domain.advice import advised
 from wharfinger.domain.history import Advised, PastImage, RegistryVerdict
-from wharfinger.domain.inventory import ListedImage
+from wharfinger.domain.inventory import Facets, ListedImage
 from wharfinger.store.registries import RepositoryStatus
 
 T = TypeVar("T")
@@ -82,6 +82,23 @@ class PastAnswer(ListAnswer[ImageItem], frozen=True, kw_only=True):
 
     at: dt.datetime
     registries: list[RegistryItem]
+
+
+class FacetsAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """How many images match, by the values that filters take."""
+
+    facets: Facets
+    as_of: int
+    verdict: str
+
+
+class StreamEnd(msgspec.Struct, frozen=True, kw_only=True):
+    """The last line of a stream: without it, something is missing."""
+
+    end: bool
+    images: int
+    as_of: int
+    verdict: str
 
 
 class AcceptBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
