@@ -28,10 +28,11 @@ from wharfinger.service.inventory import Inventory
 from wharfinger.service.registries import Registries
 from wharfinger.service.schedules import Schedules
 from wharfinger.service.synchronise import Synchroniser
-from wharfinger.settings import Settings
+from wharfinger.settings import Settings, command_environment, environment_variable
 from wharfinger.sources import filter_of, open_source
 from wharfinger.sources._addresses import AddressPolicy
 from wharfinger.sources._http import AioTransport, RequestCount, counting_requests
+from wharfinger.sources.references import References
 from wharfinger.store.callers import Callers
 from wharfinger.store.database import Database, DatabaseAddress, connection_options
 from wharfinger.store.embedded import hold
@@ -104,6 +105,7 @@ class House:
     keys: Sealer
     queue: SyncQueue
     opener: SourceOpener
+    references: References
     synchroniser: Synchroniser
     registries: Registries
     inventory: Inventory
@@ -145,7 +147,7 @@ class House:
 
     def engine(self) -> Engine:
         """An engine of one's own."""
-        return Engine(self.database, self.keys, self.opener, self.queue)
+        return Engine(self.database, self.keys, self.opener, self.queue, resolve=self.references)
 
     @contextlib.asynccontextmanager
     async def worker(self, *, name: str = "worker") -> AsyncIterator[Worker]:
@@ -288,6 +290,11 @@ async def open_house(
             SharedBudgets(database, start=settings.host_concurrency, lease_s=LEASE_S)
         )
         opener = SourceOpener(settings, budgets)
+        references = References(
+            variable=environment_variable,
+            environment=command_environment(),
+            commands=settings.secret_commands,
+        )
         callers = Callers(database, keys)
         async with (
             contextlib.aclosing(budgets),
@@ -300,8 +307,9 @@ async def open_house(
                 keys=keys,
                 queue=queue,
                 opener=opener,
+                references=references,
                 synchroniser=Synchroniser(database, queue),
-                registries=Registries(database, keys, opener),
+                registries=Registries(database, keys, opener, resolve=references),
                 inventory=Inventory(Reading(database)),
                 held=HeldImages(database),
                 hints=Hints(database, queue),

@@ -210,6 +210,12 @@ class ForbiddenError(CredentialsError):
     code = "forbidden"
 
 
+class CredentialsNeededError(CredentialsError):
+    """No secret is stored, or the place where it is kept does not give it."""
+
+    code = "credentials_needed"
+
+
 class MissingError(SourceError):
     """404: gone, or hidden from these credentials; the protocol cannot tell which."""
 

@@ -10,6 +10,7 @@ import msgspec
 
 from wharfinger.domain.errors import (
     ConflictError,
+    CredentialsNeededError,
     InvalidParameterError,
     NotFoundError,
     NotGrantedError,
@@ -35,7 +36,7 @@ from wharfinger.store.registries import (
     RepositoryStatus,
     Seals,
 )
-from wharfinger.sync.engine import OpenSource, SourceOpener
+from wharfinger.sync.engine import OpenSource, Resolve, SourceOpener, as_stored
 
 # Each is tried on each repository of a listing.
 MOST_PATTERNS = 100
@@ -59,10 +60,18 @@ class TestReport(msgspec.Struct, frozen=True, kw_only=True):
 class Registries:
     """The registries of a project."""
 
-    def __init__(self, database: Database, seals: Seals, opener: SourceOpener) -> None:
+    def __init__(
+        self,
+        database: Database,
+        seals: Seals,
+        opener: SourceOpener,
+        *,
+        resolve: Resolve = as_stored,
+    ) -> None:
         self._database = database
         self._seals = seals
         self._opener = opener
+        self._resolve = resolve
 
     async def add(self, caller: Caller, new: NewRegistry, credential: RegistryCredential) -> str:
         """Add a registry; returns its id.
@@ -75,6 +84,7 @@ class Registries:
         """
         if new.allow_private_networks and not caller.is_operator:
             raise NotGrantedError("only the operator may add a registry in a private network")
+        _check_reference(caller, credential)
         if not 1 <= len(new.name) <= 128:
             raise InvalidParameterError("name", "must have 1 to 128 characters")
         check_registry(new.kind, new.address, new.options, credential)
@@ -127,6 +137,7 @@ class Registries:
             after = _changed(before, change)
             if after == before and credential is None:
                 return 0
+            _check_reference(caller, credential)
             _keep_secrets_home(caller, before, after, credential)
             await self._check_change(tx, caller, registry_id, after, credential)
             hidden = await registries.change_registry(
@@ -234,17 +245,14 @@ class Registries:
             ref, credential = await registries.open_registry(
                 tx, caller.project_id, registry_id, seals=self._seals
             )
-        opened = self._opener(ref, credential)
+        try:
+            opened = self._opener(ref, await self._resolve(credential))
+        except CredentialsNeededError as error:
+            return _failed(name, error)
         try:
             return await _look(name, opened)
         except SourceError as error:
-            return TestReport(
-                registry=name,
-                ok=False,
-                message=str(error),
-                error_code=error.code,
-                requests=opened.take_requests(),
-            )
+            return _failed(name, error, requests=opened.take_requests())
         finally:
             await opened.aclose()
 
@@ -303,6 +311,12 @@ def _reaches_elsewhere(before: RegistrySettings, after: RegistrySettings) -> boo
     return (before.address, dict(before.options)) != (after.address, dict(after.options))
 
 
+def _check_reference(caller: Caller, credential: RegistryCredential | None) -> None:
+    """Refuse that a tenant reads the operator's environment or files, or runs its programs."""
+    if credential is not None and credential.reference and not caller.is_operator:
+        raise NotGrantedError("only the operator may name a place where a secret is kept")
+
+
 def _keep_secrets_home(
     caller: Caller,
     before: RegistrySettings,
@@ -349,6 +363,12 @@ def _check_hss(told: Mapping[str, str]) -> None:
         raise InvalidParameterError(
             "namespace", "is required where get_scan_image_channel is Other: 1 to 128 characters"
         )
+
+
+def _failed(name: str, error: SourceError, *, requests: int = 0) -> TestReport:
+    return TestReport(
+        registry=name, ok=False, message=str(error), error_code=error.code, requests=requests
+    )
 
 
 async def _look(name: str, opened: OpenSource) -> TestReport:

@@ -18,6 +18,7 @@ from wharfinger.domain.model import (
     RepositoryFilter,
 )
 from wharfinger.domain.ports import Http, Source
+from wharfinger.sources.references import check_reference
 
 # A new kind is one file in this package and one line here.
 KINDS: Mapping[str, str] = {
@@ -175,7 +176,9 @@ def _check_address(address: str) -> None:
 def _check_secret(credential: RegistryCredential) -> None:
     if credential.kind in ("basic", "access_key") and not credential.identity:
         raise InvalidParameterError("credential", "needs a user name or an access key")
-    if credential.kind != "none" and not credential.secret:
+    if credential.reference:
+        check_reference(credential.reference)
+    elif credential.kind != "none" and not credential.secret:
         raise InvalidParameterError("credential", "needs its secret")
     if any(char in credential.identity + credential.secret for char in "\r\n\0"):
         raise InvalidParameterError("credential", "must not hold line breaks")

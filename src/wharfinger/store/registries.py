@@ -65,6 +65,7 @@ class RegistryStatus(msgspec.Struct, frozen=True, kw_only=True):
     flickers: int
     credential_kind: str
     credential_identity: str
+    credential_reference: str | None
     takes_hints: bool
     hinted_at: dt.datetime | None
     verdict: str
@@ -175,6 +176,7 @@ async def add_registry(
         "credential_kind": credential.kind,
         "credential_identity": credential.identity,
         "sealed": sealed,
+        "reference": credential.reference or None,
     }
     try:
         await tx.execute(_SQL["insert"], parameters)
@@ -204,7 +206,10 @@ async def open_registry(
         context = registry_context(project_id, registry_id)
         secret = seals.unseal(bytes(sealed), context=context)
     credential = RegistryCredential(
-        kind=row.pop("credential_kind"), identity=row.pop("credential_identity"), secret=secret
+        kind=row.pop("credential_kind"),
+        identity=row.pop("credential_identity"),
+        secret=secret,
+        reference=row.pop("credential_reference") or "",
     )
     return RegistryRef(**{**row, "id": str(row["id"])}), credential
 
@@ -292,6 +297,7 @@ async def change_credential(
             "kind": credential.kind,
             "identity": credential.identity,
             "sealed": _sealed(project_id, registry_id, credential, seals),
+            "reference": credential.reference or None,
         },
     )
 
@@ -350,7 +356,7 @@ def _repository_status(row: Sequence[Any]) -> RepositoryStatus:
 def _sealed(
     project_id: str, registry_id: str, credential: RegistryCredential, seals: Seals
 ) -> bytes | None:
-    if not credential.secret:
+    if not credential.secret or credential.reference:
         return None
     return seals.seal(credential.secret, context=registry_context(project_id, registry_id))
 
