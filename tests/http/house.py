@@ -22,6 +22,7 @@ from wharfinger.http.services import Services, Synchroniser
 from wharfinger.identity.authentication import Authenticator
 from wharfinger.identity.locks import Locks
 from wharfinger.identity.login import Login
+from wharfinger.service.doctor import Doctor
 from wharfinger.service.held import HeldImages
 from wharfinger.service.hints import Hints
 from wharfinger.service.history import History
@@ -190,6 +191,7 @@ class House:
                 hints=Hints(self.database, jobs=_NoJobs()),
                 registries=self.registries,
                 schedules=Schedules(self.database, _NoJobs()),
+                doctor=Doctor(self.database, self.keys, admit=None),
                 is_ready=self._is_ready,
                 proxies=(ip_network("127.0.0.0/8"),),
             )

@@ -7,6 +7,7 @@ import sys
 import typer
 
 from wharfinger.cli import (
+    doctor,
     held,
     hints,
     history,
@@ -34,6 +35,7 @@ app.command("serve")(serve.serve)
 app.command("worker")(serve.worker)
 app.command("sync")(sync.sync)
 app.command("images")(images.images)
+app.command("doctor")(doctor.doctor)
 app.command("changes")(history.changes)
 app.command("settings")(show_settings.settings)
 app.add_typer(people.projects, name="project")

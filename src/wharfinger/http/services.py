@@ -13,6 +13,7 @@ from wharfinger.domain.model import Caller, RunProgress, TaskFilter, TaskProgres
 from wharfinger.http.origin import Network
 from wharfinger.identity.authentication import Authenticator
 from wharfinger.identity.login import Login
+from wharfinger.service.doctor import Doctor
 from wharfinger.service.held import HeldImages
 from wharfinger.service.hints import Hints
 from wharfinger.service.history import History
@@ -88,6 +89,7 @@ class Services:
     hints: Hints
     registries: Registries
     schedules: Schedules
+    doctor: Doctor
     is_ready: Callable[[], Awaitable[bool]]
     proxies: Sequence[Network] = ()
 

@@ -9,6 +9,7 @@ from litestar.di import Provide
 from litestar.params import FromPath
 
 from wharfinger.domain.errors import InvalidParameterError, NotFoundError, WharfingerError
+from wharfinger.domain.examination import Examination
 from wharfinger.domain.history import (
     Change,
     Difference,
@@ -163,6 +164,18 @@ async def accept_held(
     return Accepted(retired=retired)
 
 
+@post(
+    "/registries/{registry_id:str}/examination",
+    status_code=200,
+    action="wharfinger:registries:examine",
+)
+async def examine_registry(
+    call: TheApiCall, services: TheServices, registry_id: FromPath[str]
+) -> Examination:
+    """Try every step of a sync once; nothing is stored."""
+    return await services.doctor.examine(call.caller, registry_id)
+
+
 @post("/registries/{registry_id:str}/notifications", status_code=200)
 async def receive_notification(
     request: AnyRequest,
@@ -196,6 +209,7 @@ def make_api() -> Router:
             list_repository_verdicts,
             list_held,
             accept_held,
+            examine_registry,
             receive_notification,
             list_schedules,
             set_schedule,
