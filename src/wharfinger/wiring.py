@@ -371,7 +371,7 @@ async def open_house(
                 hints=Hints(database, queue),
                 history=History(database, days=settings.history_days),
                 schedules=Schedules(database, queue, jitter_s=settings.schedule_jitter_s),
-                doctor=Doctor(database, keys, opener.watched),
+                doctor=Doctor(database, keys, opener.watched, resolve=references),
                 callers=callers,
                 principals=Principals(database),
                 issuers=issuers,

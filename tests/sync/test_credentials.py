@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from wharfinger.domain.errors import NotGrantedError
+from wharfinger.domain.examination import Grade
 from wharfinger.domain.model import RegistryCredential, RunOutcome
 from wharfinger.store.registries import NewRegistry, RegistryChange
 from wharfinger.testing.oci import OciBehaviour, OciUpstream
@@ -109,6 +110,25 @@ async def test_a_look_at_a_registry_says_that_it_needs_its_password(yard, operat
     report = await yard.house.registries.test(operator, "other")
 
     assert (report.ok, report.error_code, report.requests) == (False, "credentials_needed", 0)
+
+
+async def test_the_doctor_finds_what_is_kept_outside_or_says_that_it_is_not_there(
+    yard, operator, registry, tmp_path
+):
+    place = tmp_path / "password"
+    place.write_text(registry.behaviour.password)
+    registries = yard.house.registries
+    await registries.add(operator, other(registry), kept(f"file:{place}"))
+    await registries.add(operator, other(registry, "without"), kept("env:NOWHERE_AT_ALL"))
+
+    good = await yard.house.doctor.examine(operator, "other")
+    without = await yard.house.doctor.examine(operator, "without")
+
+    assert good.ok
+    assert (without.ok, without.requests) == (False, 0)
+    failed = [one for one in without.findings if one.grade is Grade.FAILED]
+    assert [one.check for one in failed] == ["authentication"]
+    assert failed[0].facts["error_code"] == "credentials_needed"
 
 
 async def test_a_password_that_no_key_opens_is_needed_again(yard, operator, registry):
