@@ -109,6 +109,9 @@ def test_tasks_of_all_of_some_and_of_a_type_are_told_apart_and_filtered(house, t
     assert listed(task_id=one, global_image_type="registry") == {one: False}
     assert listed(task_name="image-sync", create_time=0, end_time=4070880000000) == listed()
     assert listed(task_name="nothing like it") == listed(end_time=1) == {}
+    tenant.sql.execute("UPDATE task SET sync_type = 'autoSync' WHERE id = %s", (kind,))
+    assert set(listed(task_type="autoSync")) == {kind}
+    assert set(listed(task_type="manualSync")) == {everything, one}
 
 
 def test_a_project_without_the_registry_is_told_the_command(house, tenant, jobs):

@@ -199,6 +199,7 @@ def test_every_make_target_says_what_it_is_for():
         "test",
         "hard-cases",
         "mutants",
+        "coverage-hss",
         "check",
         "lock",
         "bench",
