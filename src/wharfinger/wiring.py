@@ -27,6 +27,7 @@ from wharfinger.service.held import HeldImages
 from wharfinger.service.hints import Hints
 from wharfinger.service.history import History
 from wharfinger.service.inventory import Inventory
+from wharfinger.service.labels import Labels
 from wharfinger.service.registries import Registries
 from wharfinger.service.schedules import Schedules
 from wharfinger.service.synchronise import Synchroniser
@@ -168,6 +169,7 @@ class House:
     history: History
     schedules: Schedules
     doctor: Doctor
+    labels: Labels
     callers: Callers
     principals: Principals
     issuers: Sequence[ExternalTokens] = ()
@@ -196,6 +198,7 @@ class House:
             registries=self.registries,
             schedules=self.schedules,
             doctor=self.doctor,
+            labels=self.labels,
             is_ready=self.database.answers,
             proxies=self.settings.trusted_proxies,
         )
@@ -372,6 +375,7 @@ async def open_house(
                 history=History(database, days=settings.history_days),
                 schedules=Schedules(database, queue, jitter_s=settings.schedule_jitter_s),
                 doctor=Doctor(database, keys, opener.watched, resolve=references),
+                labels=Labels(database),
                 callers=callers,
                 principals=Principals(database),
                 issuers=issuers,

@@ -27,6 +27,7 @@ from wharfinger.service.held import HeldImages
 from wharfinger.service.hints import Hints
 from wharfinger.service.history import History
 from wharfinger.service.inventory import Inventory
+from wharfinger.service.labels import Labels
 from wharfinger.service.registries import Registries
 from wharfinger.service.schedules import Schedules
 from wharfinger.store.callers import Callers, NewCredential
@@ -192,6 +193,7 @@ class House:
                 registries=self.registries,
                 schedules=Schedules(self.database, _NoJobs()),
                 doctor=Doctor(self.database, self.keys, admit=None),
+                labels=Labels(self.database),
                 is_ready=self._is_ready,
                 proxies=(ip_network("127.0.0.0/8"),),
             )

@@ -12,6 +12,7 @@ from wharfinger.cli import (
     hints,
     history,
     images,
+    labels,
     people,
     registries,
     schedules,
@@ -51,6 +52,7 @@ registries.registries.command("hint-token")(hints.hint_token)
 app.add_typer(history.image, name="image")
 app.add_typer(history.history, name="history")
 app.add_typer(registries.registries, name="registry")
+app.add_typer(labels.labels, name="label")
 app.add_typer(schedules.schedules, name="schedule")
 people.projects.command("time-zone")(schedules.time_zone)
 

@@ -16,6 +16,7 @@ from wharfinger.cli.common import ProjectOption, caller_of, print_json, print_ta
 from wharfinger.cli.history import past_images
 from wharfinger.domain.history import PastFilter, PastImage
 from wharfinger.domain.inventory import ImageFilter, RegistryScope
+from wharfinger.domain.labels import read_filter
 from wharfinger.domain.model import Caller
 from wharfinger.http.api.wire import ImageItem, listed_item, past_item
 from wharfinger.wiring import House
@@ -43,6 +44,10 @@ def images(
     search: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Only names or tags that contain this.")
     ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Only what is labelled so; repeatable."),
+    ] = None,
     latest: Annotated[
         bool, typer.Option("--latest", help="Only the newest tag of each repository.")
     ] = False,
@@ -56,7 +61,12 @@ def images(
 ) -> None:
     """List images: all of them, or those that match every filter."""
     moment = None if at is None else _time(at)
-    for option, given in (("--latest", latest), ("--digest", digest), ("--search", search)):
+    for option, given in (
+        ("--latest", latest),
+        ("--digest", digest),
+        ("--search", search),
+        ("--label", label),
+    ):
         if moment is not None and given:
             raise typer.BadParameter(f"{option} is known of the current list only")
 
@@ -80,6 +90,7 @@ def images(
             tag=tag,
             digest=digest,
             text=search,
+            labels=tuple(read_filter(text) for text in label or ()),
             latest_only=latest,
         )
         await write(_rows(house, caller, wanted, limit))
@@ -151,6 +162,8 @@ async def _write_csv(rows: AsyncIterator[ImageItem]) -> None:
     writer.writerow(ImageItem.__struct_fields__)
     async for row in rows:
         values: dict[str, Any] = msgspec.to_builtins(row)
+        labels = values["labels"] or {}
+        values["labels"] = ";".join(f"{key}={value}" for key, value in sorted(labels.items()))
         writer.writerow("" if v is None else v for v in values.values())
 
 

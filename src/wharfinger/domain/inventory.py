@@ -52,6 +52,8 @@ class ImageFilter(msgspec.Struct, frozen=True, kw_only=True):
     size: int | None = None
     is_index: bool | None = None
     latest_only: bool = False
+    # Each must be the one that counts for the image's repository.
+    labels: tuple[tuple[str, str], ...] = ()
     updated: Span = Span()
     synced: Span = Span()
 
@@ -78,7 +80,12 @@ class ImageFilter(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def asks_about_repositories(self) -> bool:
         """Whether the repositories must be looked at before the images."""
-        return not (self.namespace is None and self.name_contains is None and self.synced.is_open)
+        return (
+            self.namespace is not None
+            or self.name_contains is not None
+            or bool(self.labels)
+            or not self.synced.is_open
+        )
 
 
 class Worth(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,7 +139,10 @@ class ListedImage(msgspec.Struct, frozen=True, kw_only=True):
     registry_id: str
     registry_name: str
     registry_kind: str
+    repository_id: int
     platforms: tuple[ListedPlatform, ...] = ()
+    # With those it inherits; only where they were asked for.
+    labels: Mapping[str, str] = {}
 
 
 class ImagePage(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,6 +18,7 @@ from wharfinger.service.held import HeldImages
 from wharfinger.service.hints import Hints
 from wharfinger.service.history import History
 from wharfinger.service.inventory import Inventory
+from wharfinger.service.labels import Labels
 from wharfinger.service.registries import Registries
 from wharfinger.service.schedules import Schedules
 from wharfinger.store.callers import Callers
@@ -90,6 +91,7 @@ class Services:
     registries: Registries
     schedules: Schedules
     doctor: Doctor
+    labels: Labels
     is_ready: Callable[[], Awaitable[bool]]
     proxies: Sequence[Network] = ()
 

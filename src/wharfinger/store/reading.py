@@ -24,6 +24,7 @@ from wharfinger.domain.inventory import (
 )
 from wharfinger.domain.model import Platform, VerdictState
 from wharfinger.store.database import Connection, Database
+from wharfinger.store.labels import of_repositories
 from wharfinger.store.named_sql import queries
 
 # The first wall between tenants; row-level security is the second, and holds without it.
@@ -65,6 +66,15 @@ _REPOSITORIES = sql.SQL("""
     SELECT r.id FROM repository r JOIN registry g ON g.id = r.registry_id WHERE {conditions}
 """)
 _NAMED = sql.SQL("SELECT id FROM search_repositories(%(text_pattern)s)").format()
+# The nearest label counts: a repository's own before its namespace's before its registry's.
+_LABELLED = sql.SQL("""
+    {value} = (
+        SELECT l.value FROM label l
+        WHERE l.project_id = %(project_id)s AND l.registry_id = r.registry_id AND l.key = {key}
+          AND (l.namespace IS NULL OR l.namespace = r.namespace)
+          AND (l.repository IS NULL OR l.repository = r.name)
+        ORDER BY l.repository NULLS LAST, l.namespace NULLS LAST LIMIT 1)
+""")
 # Two arms for two partial unique indexes, which are the only ones that lead from a repository to
 # its images; a plain comparison could use neither.
 _OF_REPOSITORIES = sql.SQL("""
@@ -139,7 +149,8 @@ class Reading:
         """Read the images whose ids follow ``after_id``, in the order of their ids."""
         turn = _Turn(limit=limit, after_id=after_id)
         async with self._database.tenant(project_id) as connection:
-            return (await self._page(connection, project_id, wanted, turn)).items
+            found = (await self._page(connection, project_id, wanted, turn)).items
+            return await self._labelled(connection, project_id, found)
 
     async def _page(
         self, connection: Connection, project_id: str, wanted: ImageFilter, turn: _Turn
@@ -204,6 +215,18 @@ class Reading:
             items=tuple(_listed_registry(row[3:]) for row in rows if row[3] is not None),
             as_of=as_of,
             verdict=together(verdicts),
+        )
+
+    async def _labelled(
+        self, connection: Connection, project_id: str, found: tuple[ListedImage, ...]
+    ) -> tuple[ListedImage, ...]:
+        repositories = {image.repository_id for image in found}
+        labels = await of_repositories(connection, project_id, repositories)
+        if not labels:
+            return found
+        return tuple(
+            msgspec.structs.replace(image, labels=labels.get(image.repository_id, {}))
+            for image in found
         )
 
     async def _values(
@@ -343,6 +366,12 @@ def _repository_query(wanted: ImageFilter) -> sql.Composed:
         conditions.append(sql.SQL("r.namespace = %(namespace)s"))
     if wanted.name_contains is not None:
         conditions.append(sql.SQL("r.id IN (SELECT search_repositories(%(name_pattern)s))"))
+    conditions += [
+        _LABELLED.format(
+            key=sql.Placeholder(f"label_key_{n}"), value=sql.Placeholder(f"label_value_{n}")
+        )
+        for n in range(len(wanted.labels))
+    ]
     conditions += _span_conditions(_SYNCED_MS, "synced", wanted.synced)
     return _REPOSITORIES.format(conditions=sql.SQL(" AND ").join(conditions))
 
@@ -409,6 +438,8 @@ def _image_values(project_id: str, wanted: ImageFilter, scope: _Scope) -> dict[s
         "updated_to": wanted.updated.end_ms,
         "synced_from": wanted.synced.start_ms,
         "synced_to": wanted.synced.end_ms,
+        **{f"label_key_{n}": key for n, (key, _) in enumerate(wanted.labels)},
+        **{f"label_value_{n}": value for n, (_, value) in enumerate(wanted.labels)},
     }
 
 
@@ -468,6 +499,7 @@ def _listed_image(
         registry_id=row[13],
         registry_name=row[14],
         registry_kind=row[15],
+        repository_id=row[16],
         platforms=platforms.get(row[0], ()),
     )
 

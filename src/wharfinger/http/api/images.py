@@ -13,6 +13,7 @@ from litestar.response import Stream
 from wharfinger.domain.errors import InvalidParameterError
 from wharfinger.domain.history import Moment, PastFilter
 from wharfinger.domain.inventory import Facets, ImageFilter, RegistryScope, Span, Worth
+from wharfinger.domain.labels import read_filter
 from wharfinger.http.api.call import ApiCall, TheApiCall, cursor
 from wharfinger.http.api.wire import (
     FacetsAnswer,
@@ -42,6 +43,7 @@ _OF_THE_CURRENT_LIST = (
     "multi_arch",
     "updated_from",
     "updated_to",
+    "label",
     "confirmed_from",
     "confirmed_to",
 )
@@ -190,6 +192,7 @@ def _filter(call: ApiCall) -> ImageFilter:
         size=query.integer("size", smallest=0, largest=MAX_INT64),
         is_index=query.flag("multi_arch"),
         latest_only=query.flag("latest") or False,
+        labels=tuple(read_filter(t) for t in query.all("label", longest=320, most=8)),
         updated=_span(call, "updated"),
         synced=_span(call, "confirmed"),
     )

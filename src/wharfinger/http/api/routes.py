@@ -19,6 +19,7 @@ from wharfinger.domain.history import (
 from wharfinger.domain.model import HeldImage, VerdictState
 from wharfinger.http.api.call import TheApiCall, answer_api_failure, api_call, cursor
 from wharfinger.http.api.images import list_facets, list_images
+from wharfinger.http.api.labels import list_labels, remove_label, set_label
 from wharfinger.http.api.schedules import list_schedules, set_schedule
 from wharfinger.http.api.wire import (
     AcceptBody,
@@ -213,6 +214,9 @@ def make_api() -> Router:
             receive_notification,
             list_schedules,
             set_schedule,
+            list_labels,
+            set_label,
+            remove_label,
         ],
         dependencies={"call": Provide(api_call)},
         exception_handlers={

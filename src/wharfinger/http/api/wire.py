@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from typing import Generic, TypeVar
 
 import msgspec
@@ -60,7 +61,7 @@ class RepositoryItem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ImageItem(msgspec.Struct, frozen=True, kw_only=True):
-    """An image. Of a past moment, ``confirmed_at`` and ``latest`` are not known."""
+    """An image. Of a past moment, ``confirmed_at``, ``latest`` and ``labels`` are not known."""
 
     id: int
     registry: str
@@ -75,6 +76,7 @@ class ImageItem(msgspec.Struct, frozen=True, kw_only=True):
     confirmed_at: dt.datetime | None
     latest: bool | None
     multi_arch: bool
+    labels: Mapping[str, str] | None
 
 
 class PastAnswer(ListAnswer[ImageItem], frozen=True, kw_only=True):
@@ -149,6 +151,7 @@ def past_item(image: PastImage) -> ImageItem:
         confirmed_at=None,
         latest=None,
         multi_arch=image.multi_arch,
+        labels=None,
     )
 
 
@@ -168,6 +171,7 @@ def listed_item(image: ListedImage) -> ImageItem:
         confirmed_at=_moment(image.synced_ms),
         latest=image.is_latest,
         multi_arch=image.is_index,
+        labels=image.labels,
     )
 
 
