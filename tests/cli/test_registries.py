@@ -236,3 +236,46 @@ def test_an_option_that_harbor_does_not_take_is_refused_with_the_rule(commands, 
     )
 
     assert rule in done.stderr
+
+
+def test_a_secret_that_is_kept_elsewhere_is_named_and_read_there(commands, upstream, tmp_path):
+    place = tmp_path / "secret-key"
+    place.write_text(upstream.key.secret_key + "\n")
+    name = ("--project", PROJECT, "--name", "kept-elsewhere")
+    access_key = ("--access-key", upstream.key.access_key)
+    commands(
+        *("registry", "add", *name, "--kind", "SwrPrivate", "--address", upstream.url, *access_key),
+        *("--secret-from", f"file:{place}"),
+    )
+
+    report = commands.json("registry", "test", *name)
+    listed = registries(commands)["kept-elsewhere"]
+    commands("registry", "set", *name, *access_key, "--secret-from", "env:NOT_SET_ANYWHERE")
+    without = commands.json("registry", "test", *name, code=1)
+
+    assert report["ok"]
+    assert listed["credential_reference"] == f"file:{place}"
+    assert without["error_code"] == "credentials_needed"
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--secret-from", "env:A"], "a secret needs its --access-key or --username"),
+        (["--username", "robot"], "needs --password-stdin or --secret-from, one of them"),
+        (
+            ["--username", "robot", "--password-stdin", "--secret-from", "env:A"],
+            "needs --password-stdin or --secret-from, one of them",
+        ),
+        (["--username", "robot", "--secret-from", "vault:x"], "secret_from: must be env:NAME"),
+    ],
+)
+def test_a_secret_comes_from_one_place(commands, options, complaint):
+    done = commands(
+        *("registry", "add", "--project", PROJECT, "--name", "no", "--kind", "Other"),
+        *("--address", "http://127.0.0.1:1", *options),
+        stdin="secret\n",
+        code=2 if "needs" in complaint else 1,
+    )
+
+    assert complaint in " ".join(done.stderr.replace("│", " ").split())
