@@ -25,7 +25,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     ``project_id`` is "" for a token that opens no project. ``account_id`` is what Keystone calls
     the domain. Without ``user_id`` the project's account itself asks. ``enterprise_projects`` are
     the ids granted to the caller. Until enterprise projects are granted one by one, that is the
-    default one.
+    default one. The operator works on this machine's command line; nobody who calls over HTTP is.
     """
 
     project_id: str
@@ -36,6 +36,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     user_id: str = ""
     user_name: str = ""
     policies: tuple[Policy, ...] = (ADMINISTRATOR,)
+    is_operator: bool = False
 
     def require(self, action: str, *, free: bool = False) -> None:
         """Refuse what no policy of the caller allows; ``free`` as ``policy.may`` has it.

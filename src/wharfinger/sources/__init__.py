@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import importlib
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Protocol, cast, runtime_checkable
-from urllib.parse import urlsplit
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Protocol, TypeVar, cast, runtime_checkable
+from urllib.parse import quote, urlsplit
 
 import msgspec
 
-from wharfinger.domain.errors import InvalidParameterError
+from wharfinger.domain.errors import InvalidParameterError, SourceError
 from wharfinger.domain.model import (
     FoundRegistry,
     Notification,
@@ -18,7 +20,12 @@ from wharfinger.domain.model import (
     RegistryRef,
     RepositoryFilter,
 )
-from wharfinger.domain.ports import Http, Source
+from wharfinger.domain.ports import Authorise, Http, Reply, Request, Source
+
+T = TypeVar("T")
+
+# A shorter one stands in half of all words, and hiding it there would tell which it is.
+_SHORTEST_SECRET = 4
 
 # A new kind is one file in this package and one line here.
 KINDS: Mapping[str, str] = {
@@ -77,7 +84,41 @@ def open_source(registry: RegistryRef, credential: RegistryCredential, http: Htt
         InvalidParameterError: the kind is unknown, or the registry's settings do not fit it.
     """
     check_registry(registry.kind, registry.address, registry.options, credential)
-    return _load(registry.kind)(registry, credential, http)
+    return _load(registry.kind)(registry, credential, _discreet(http, credential))
+
+
+def _discreet(http: Http, credential: RegistryCredential) -> Http:
+    return _Discreet(http, credential) if len(credential.secret) >= _SHORTEST_SECRET else http
+
+
+class _Discreet:
+    """``ports.Http`` whose errors never repeat the registry's secret, whatever a server says."""
+
+    def __init__(self, http: Http, credential: RegistryCredential) -> None:
+        self._http = http
+        pair = f"{credential.identity}:{credential.secret}".encode()
+        # As it is, as JSON and URLs spell it, and as it is sent.
+        self._unsaid = (
+            credential.secret,
+            json.dumps(credential.secret)[1:-1],
+            quote(credential.secret, safe=""),
+            base64.b64encode(pair).decode(),
+        )
+
+    async def call(
+        self, request: Request, read: Callable[[Reply], T], authorise: Authorise | None = None
+    ) -> T:
+        try:
+            return await self._http.call(request, read, authorise)
+        except SourceError as exc:
+            exc.args = tuple(map(self._without_secrets, exc.args))
+            raise
+
+    def _without_secrets(self, told: object) -> object:
+        if isinstance(told, str):
+            for secret in self._unsaid:
+                told = told.replace(secret, "…")
+        return told
 
 
 async def find_registries(
@@ -93,7 +134,7 @@ async def find_registries(
     loaded = _load(registry.kind)
     _check_access(loaded, registry.kind, registry.address, credential)
     read_options(loaded.Options, registry.options)
-    source = loaded(registry, credential, http)
+    source = loaded(registry, credential, _discreet(http, credential))
     if not isinstance(source, _Finds):
         raise InvalidParameterError("kind", f"{registry.kind} has no list of its registries")
     return await source.found()
@@ -213,6 +254,10 @@ def _check_address(address: str) -> None:
         raise InvalidParameterError("address", "must be a URL") from exc
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InvalidParameterError("address", "must be a URL with https:// or http:// and a host")
+    if not address.isascii() or "\\" in address:
+        raise InvalidParameterError(
+            "address", "must be ASCII: other names in their xn-- form, a path percent-encoded"
+        )
     if "@" in parts.netloc:
         raise InvalidParameterError("address", "must not hold credentials; give them separately")
     if parts.query or parts.fragment or any(c.isspace() or not c.isprintable() for c in address):

@@ -504,10 +504,10 @@ def _listed_image(
         registry_id=row[13],
         registry_name=row[14],
         registry_kind=row[15],
+        repository_id=row[16],
         instance_id=row[17],
         instance_name=row[18],
         instance_url=row[19],
-        repository_id=row[16],
         platforms=platforms.get(row[0], ()),
     )
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from wharfinger.testing.content import Content, image, index
 
 _BEGINNING = dt.datetime(2024, 3, 4, 8, 0, 0, 541_840, tzinfo=dt.UTC)
+# A word in every secret of every made-up registry, so that a leak of any of them can be found.
+PLANTED = "quagga"
 _TICK = dt.timedelta(seconds=7, microseconds=1_307)
 
 
@@ -219,7 +221,7 @@ class World:
                     domain_id=_hex_id(f"domain {name}"),
                     project_id=_hex_id(f"project {name} {self.region}"),
                     user_id=_hex_id(f"user {name}"),
-                    password=f"{name}-Password-1",
+                    password=f"{name}-{PLANTED}-Password-1",
                 )
             return self.accounts[name]
 
@@ -229,7 +231,8 @@ class World:
         access_key = "AK" + _hex_id(f"ak {owner.name}")[:18].upper()
         with self.lock:
             if access_key not in self.keys:
-                secret_key = hashlib.sha256(f"sk {owner.name}".encode()).hexdigest()[:40]
+                chance = hashlib.sha256(f"sk {owner.name}".encode()).hexdigest()
+                secret_key = (PLANTED + chance)[:40]
                 self.keys[access_key] = AccessKey(
                     account=owner.name, access_key=access_key, secret_key=secret_key
                 )

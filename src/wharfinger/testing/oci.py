@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from wharfinger.testing.content import OCI_INDEX, Content, digest_of, index_of
 from wharfinger.testing.faults import Answer, Asked, json_answer
-from wharfinger.testing.model import Repository, UnknownNameError, World
+from wharfinger.testing.model import PLANTED, Repository, UnknownNameError, World
 from wharfinger.testing.server import LoopbackServer
 
 _SCHEMA1 = "application/vnd.docker.distribution.manifest.v1+prettyjws"
@@ -85,7 +85,7 @@ class OciBehaviour:
 
     auth: Literal["none", "basic", "bearer"] = "none"
     username: str = "reader"
-    password: str = field(default="reader-Password-1", repr=False)
+    password: str = field(default=f"reader-{PLANTED}-Password-1", repr=False)
     anonymous_tokens: bool = False
     realm_query: str = ""
     realm: str = ""
@@ -279,7 +279,7 @@ class OciUpstream(LoopbackServer):
         scopes = {scope for value in wanted for scope in value.split()}
         if scopes & self.behaviour.refused_scopes:
             raise _RefusedError(403, "DENIED", "access forbidden")
-        text = secrets.token_urlsafe(24)
+        text = PLANTED + secrets.token_urlsafe(24)
         self._tokens[text] = _Token(
             scopes=frozenset(self._granted(given, scopes)),
             ends=time.monotonic() + self.behaviour.token_lifetime_s,
