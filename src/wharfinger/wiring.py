@@ -37,11 +37,12 @@ from wharfinger.service.registries import Registries
 from wharfinger.service.schedules import Schedules
 from wharfinger.service.swr import SwrAccounts
 from wharfinger.service.synchronise import Synchroniser
-from wharfinger.settings import Settings
+from wharfinger.settings import Settings, command_environment, environment_variable
 from wharfinger.sources import filter_of, find_registries, open_source
 from wharfinger.sources._addresses import AddressPolicy
 from wharfinger.sources._examining import WatchedTransport, make_contact
 from wharfinger.sources._http import AioTransport, RequestCount, counting_requests
+from wharfinger.sources.references import References
 from wharfinger.store.callers import Callers
 from wharfinger.store.database import Database, DatabaseAddress, connection_options
 from wharfinger.store.embedded import hold
@@ -175,6 +176,7 @@ class House:
     keys: Sealer
     queue: SyncQueue
     opener: SourceOpener
+    references: References
     synchroniser: Synchroniser
     registries: Registries
     swr: SwrAccounts
@@ -221,7 +223,7 @@ class House:
 
     def engine(self) -> Engine:
         """An engine of one's own."""
-        return Engine(self.database, self.keys, self.opener, self.queue)
+        return Engine(self.database, self.keys, self.opener, self.queue, resolve=self.references)
 
     @contextlib.asynccontextmanager
     async def worker(self, *, name: str = "worker") -> AsyncIterator[Worker]:
@@ -364,8 +366,13 @@ async def open_house(
             SharedBudgets(database, start=settings.host_concurrency, lease_s=LEASE_S)
         )
         opener = SourceOpener(settings, budgets)
+        references = References(
+            variable=environment_variable,
+            environment=command_environment(),
+            commands=settings.secret_commands,
+        )
         callers = Callers(database, keys)
-        registries = Registries(database, keys, opener)
+        registries = Registries(database, keys, opener, resolve=references)
         async with (
             contextlib.aclosing(budgets),
             queue.app.open_async(),
@@ -377,6 +384,7 @@ async def open_house(
                 keys=keys,
                 queue=queue,
                 opener=opener,
+                references=references,
                 synchroniser=Synchroniser(database, queue),
                 registries=registries,
                 swr=SwrAccounts(database, keys, registries, opener.find),
@@ -385,7 +393,7 @@ async def open_house(
                 hints=Hints(database, queue),
                 history=History(database, days=settings.history_days),
                 schedules=Schedules(database, queue, jitter_s=settings.schedule_jitter_s),
-                doctor=Doctor(database, keys, opener.watched),
+                doctor=Doctor(database, keys, opener.watched, resolve=references),
                 labels=Labels(database),
                 callers=callers,
                 principals=Principals(database),

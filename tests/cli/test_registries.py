@@ -177,6 +177,25 @@ def test_what_is_not_there_is_said_not_to_be_there(commands):
     }
 
 
+def test_a_registry_is_trusted_with_its_own_ca_and_not_without(commands, tmp_path):
+    authority = Authority("company")
+    (tmp_path / "ca.pem").write_text(authority.pem)
+    registry = OciUpstream()
+    registry.world.push("team/app", "v1")
+    registry.tls = authority.server("127.0.0.1")
+    added = ("registry", "add", "--project", PROJECT, "--kind", "Other")
+    tested = ("registry", "test", "--project", PROJECT)
+    with registry.running_in_thread():
+        commands(*added, "--name", "alien", "--address", registry.url)
+        stranger = commands.json(*tested, "--name", "alien", code=1)
+        ca_file = ("--ca-file", str(tmp_path / "ca.pem"))
+        commands("registry", "set", "--project", PROJECT, "--name", "alien", *ca_file)
+        friend = commands.json(*tested, "--name", "alien")
+
+    assert "certificate not trusted" in stranger["message"]
+    assert (friend["ok"], friend["sample_repository"]) == (True, "team/app")
+
+
 def test_harbor_is_added_with_a_robot_account_and_options_in_words(commands):
     with HarborUpstream().running_in_thread() as harbor:
         for path in ("team/deep/app", "base/app", "other/app"):
@@ -219,20 +238,44 @@ def test_an_option_that_harbor_does_not_take_is_refused_with_the_rule(commands, 
     assert rule in done.stderr
 
 
-def test_a_registry_is_trusted_with_its_own_ca_and_not_without(commands, tmp_path):
-    authority = Authority("company")
-    (tmp_path / "ca.pem").write_text(authority.pem)
-    registry = OciUpstream()
-    registry.world.push("team/app", "v1")
-    registry.tls = authority.server("127.0.0.1")
-    added = ("registry", "add", "--project", PROJECT, "--kind", "Other")
-    tested = ("registry", "test", "--project", PROJECT)
-    with registry.running_in_thread():
-        commands(*added, "--name", "alien", "--address", registry.url)
-        stranger = commands.json(*tested, "--name", "alien", code=1)
-        ca_file = ("--ca-file", str(tmp_path / "ca.pem"))
-        commands("registry", "set", "--project", PROJECT, "--name", "alien", *ca_file)
-        friend = commands.json(*tested, "--name", "alien")
+def test_a_secret_that_is_kept_elsewhere_is_named_and_read_there(commands, upstream, tmp_path):
+    place = tmp_path / "secret-key"
+    place.write_text(upstream.key.secret_key + "\n")
+    name = ("--project", PROJECT, "--name", "kept-elsewhere")
+    access_key = ("--access-key", upstream.key.access_key)
+    commands(
+        *("registry", "add", *name, "--kind", "SwrPrivate", "--address", upstream.url, *access_key),
+        *("--secret-from", f"file:{place}"),
+    )
 
-    assert "certificate not trusted" in stranger["message"]
-    assert (friend["ok"], friend["sample_repository"]) == (True, "team/app")
+    report = commands.json("registry", "test", *name)
+    listed = registries(commands)["kept-elsewhere"]
+    commands("registry", "set", *name, *access_key, "--secret-from", "env:NOT_SET_ANYWHERE")
+    without = commands.json("registry", "test", *name, code=1)
+
+    assert report["ok"]
+    assert listed["credential_reference"] == f"file:{place}"
+    assert without["error_code"] == "credentials_needed"
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--secret-from", "env:A"], "a secret needs its --access-key or --username"),
+        (["--username", "robot"], "needs --password-stdin or --secret-from, one of them"),
+        (
+            ["--username", "robot", "--password-stdin", "--secret-from", "env:A"],
+            "needs --password-stdin or --secret-from, one of them",
+        ),
+        (["--username", "robot", "--secret-from", "vault:x"], "secret_from: must be env:NAME"),
+    ],
+)
+def test_a_secret_comes_from_one_place(commands, options, complaint):
+    done = commands(
+        *("registry", "add", "--project", PROJECT, "--name", "no", "--kind", "Other"),
+        *("--address", "http://127.0.0.1:1", *options),
+        stdin="secret\n",
+        code=2 if "needs" in complaint else 1,
+    )
+
+    assert complaint in " ".join(done.stderr.replace("│", " ").split())

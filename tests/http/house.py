@@ -181,6 +181,7 @@ class House:
         locks = Locks()
         if self._make_synchroniser is not None:
             self.synchroniser = self._make_synchroniser(self.database)
+        self.registries = Registries(self.database, self.keys, opener=None)
         app = create_app(
             Services(
                 authenticator=Authenticator(self.callers, locks=locks),
@@ -191,7 +192,7 @@ class House:
                 history=History(self.database, days=400),
                 held=HeldImages(self.database),
                 hints=Hints(self.database, jobs=_NoJobs()),
-                registries=Registries(self.database, self.keys, opener=None),
+                registries=self.registries,
                 schedules=Schedules(self.database, _NoJobs()),
                 doctor=Doctor(self.database, self.keys, admit=None),
                 labels=Labels(self.database),

@@ -70,6 +70,18 @@ async def test_an_unchanged_instance_costs_one_request(yard, upstream):
     assert [line.path.rpartition("/")[2] for line in upstream.log[before:]] == ["repositories"]
 
 
+async def test_the_doctor_foretells_what_a_first_sync_costs(yard, upstream):
+    await add(yard, upstream)
+
+    report = await yard.house.doctor.examine(yard.caller, "prod")
+    run = await yard.sync()
+
+    found = {finding.check: finding for finding in report.findings}
+    assert report.ok
+    assert found["size"].facts["images"] == run.images == 24
+    assert found["first_sync"].facts["requests"] == run.requests
+
+
 @pytest.mark.usefixtures("registry")
 async def test_what_loses_its_tag_stays_by_its_digest_until_it_is_deleted(yard, content):
     old = content.tag("team/deep/er", "v0").content.digest
