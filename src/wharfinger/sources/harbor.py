@@ -575,7 +575,8 @@ def _repository(row: _RepositoryRow, server_clock: dt.datetime | None) -> Reposi
 def _fingerprint(row: _RepositoryRow, server_clock: dt.datetime | None) -> str | None:
     """Return what stays equal while a repository stays unchanged, as far as its row can tell.
 
-    A deleted tag whose artifact stays shows in neither; that is for full passes to find.
+    Up to 2.15.2 tags that come, move or go over artifacts that stay show in neither
+    (harbor#23149); that is for full passes to find.
     """
     updated_at = timestamp(row.update_time)
     if updated_at is None or server_clock is None or row.artifact_count is None:
