@@ -193,6 +193,13 @@ class Distribution:
             for image in await _each(batch, lambda digest: self._image(path, digest)):
                 yield image
 
+    async def manifests(self, path: str, digests: Sequence[str]) -> AsyncIterator[Held]:
+        """Read the manifests of digests and nothing that they name, some at a time."""
+        for start in range(0, len(digests), _DESCRIBED_AT_ONCE):
+            batch = digests[start : start + _DESCRIBED_AT_ONCE]
+            for held in await _each(batch, lambda digest: self._manifest(path, digest)):
+                yield held
+
     async def referrers(self, path: str, subject: str, tags: Sequence[str]) -> tuple[Referrer, ...]:
         """List what belongs to a digest, by the registry's own list and by tags named after it."""
         entries = await self._listed_referrers(path, subject)

@@ -181,8 +181,7 @@ class RegistryLogin:
         return await self._http.call(request, self._read_token)
 
     async def _token_request(self, challenge: Challenge, scope: str) -> Request:
-        if self._credential.kind == "basic":
-            self._check_realm(challenge.realm)
+        self._check_realm(challenge.realm)
         if self._exchange or self._credential.identity in _REFRESHING:
             refresh_token = await self._refreshing(challenge)
             form = {"service": challenge.service, "scope": scope, "client_id": "wharfinger"}
@@ -225,12 +224,21 @@ class RegistryLogin:
         return _Token(text, self._clock() + lifetime_s - margin_s)
 
     def _check_realm(self, realm: str) -> None:
-        """Let a password leave over TLS, or to the host it is meant for, or not at all."""
-        there, here = urlsplit(realm), urlsplit(self._address)
+        """Let a password leave over TLS, or to the host it is meant for, or not at all.
+
+        A registry that is asked over TLS cannot talk us down to a realm without it, password or
+        not: the token from there would be whatever a stranger on the way wants.
+        """
+        try:
+            there, here = urlsplit(realm), urlsplit(self._address)
+        except ValueError as exc:
+            raise UnexpectedAnswerError("the registry names a realm that is no URL") from exc
         own = there.hostname == here.hostname or there.hostname in _LOOPBACK
-        if there.scheme != "https" and not (there.scheme == "http" and own):
+        password = self._credential.kind == "basic"
+        plain = there.scheme == here.scheme == "http" and (own or not password)
+        if there.scheme != "https" and not plain:
             raise UnexpectedAnswerError(
-                f"the registry asks for the password to be sent to {there.hostname!r} without TLS"
+                f"the registry sends us for a token to {there.hostname!r} without TLS"
             )
 
 

@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from wharfinger.testing.content import OCI_INDEX, Content, digest_of, index_of
 from wharfinger.testing.faults import Answer, Asked, json_answer
-from wharfinger.testing.model import Repository, UnknownNameError, World
+from wharfinger.testing.model import PLANTED, Repository, UnknownNameError, World
 from wharfinger.testing.server import LoopbackServer
 
 _SCHEMA1 = "application/vnd.docker.distribution.manifest.v1+prettyjws"
@@ -85,7 +85,7 @@ class OciBehaviour:
 
     auth: Literal["none", "basic", "bearer"] = "none"
     username: str = "reader"
-    password: str = field(default="reader-Password-1", repr=False)
+    password: str = field(default=f"reader-{PLANTED}-Password-1", repr=False)
     anonymous_tokens: bool = False
     realm_query: str = ""
     realm: str = ""
@@ -146,7 +146,12 @@ class OciUpstream(LoopbackServer):
         world: what it holds; ``Repository.untagged`` (by digest) is served by digest alone.
         behaviour: change it at any time.
         tokens_issued: how many tokens the endpoint has given out.
+        token_path: where the endpoint of a dialect is, in place of the behaviour's.
+        service: what the tokens of a dialect are for, likewise.
     """
+
+    token_path = ""
+    service = ""
 
     def __init__(
         self,
@@ -237,10 +242,10 @@ class OciUpstream(LoopbackServer):
 
     def _challenge(self, scope: str | None, error: str) -> _RefusedError:
         own = self.behaviour
-        realm = own.realm or f"{self.url}{own.token_path}"
+        realm = own.realm or f"{self.url}{self._token_path}"
         if own.realm_query:
             realm += "?" + own.realm_query
-        parts = [f'realm="{realm}"', f'service="{own.service}"']
+        parts = [f'realm="{realm}"', f'service="{self._service}"']
         parts += [f'scope="{scope}"'] if scope and own.names_scope else []
         parts += [f'error="{error}"'] if error else []
         challenge = "Bearer " + ",".join(parts)
@@ -248,9 +253,17 @@ class OciUpstream(LoopbackServer):
             challenge = f"{own.basic_challenge}, {challenge}"
         return _RefusedError(401, "UNAUTHORIZED", "authentication required", challenge=challenge)
 
+    @property
+    def _token_path(self) -> str:
+        return self.token_path or self.behaviour.token_path
+
+    @property
+    def _service(self) -> str:
+        return self.service or self.behaviour.service
+
     def _tokens_at(self, path: str, method: str) -> Callable[[Asked], Answer] | None:
         """What gives tokens there, if anything does."""
-        if path == self.behaviour.token_path:
+        if path == self._token_path:
             return self._refresh if method == "POST" else self._issue
         return self._exchange_token if path == "/oauth2/exchange" else None
 
@@ -258,30 +271,31 @@ class OciUpstream(LoopbackServer):
         given = asked.headers.get("authorization", "")
         if not self._is_basic(given) and not (self.behaviour.anonymous_tokens and not given):
             raise _RefusedError(401, "UNAUTHORIZED", "incorrect username or password")
-        return self._given([v for k, v in parse_qsl(asked.query) if k == "scope"])
+        wanted = [v for k, v in parse_qsl(asked.query) if k == "scope"]
+        return self._given(wanted, given)
 
     def _refresh(self, asked: Asked) -> Answer:
         form = dict(parse_qsl(asked.body.decode()))
         right = form.get("grant_type") == "refresh_token" and form.get("client_id")
         if not right or form.get("refresh_token") != (self.behaviour.refresh_token or None):
             raise _RefusedError(401, "UNAUTHORIZED", "incorrect refresh token")
-        return self._given([form.get("scope", "")])
+        return self._given([form.get("scope", "")], "")
 
     def _exchange_token(self, asked: Asked) -> Answer:
         form = dict(parse_qsl(asked.body.decode()))
         right = form.get("grant_type") == "access_token"
-        right = right and form.get("service") == self.behaviour.service
+        right = right and form.get("service") == self._service
         if not right or form.get("access_token") != (self.behaviour.entra_token or None):
             raise _RefusedError(401, "UNAUTHORIZED", "the token is none of this tenant's")
         return json_answer({"refresh_token": self.behaviour.refresh_token})
 
-    def _given(self, wanted: list[str]) -> Answer:
+    def _given(self, wanted: list[str], given: str) -> Answer:
         scopes = {scope for value in wanted for scope in value.split()}
         if scopes & self.behaviour.refused_scopes:
             raise _RefusedError(403, "DENIED", "access forbidden")
-        text = secrets.token_urlsafe(24)
+        text = PLANTED + secrets.token_urlsafe(24)
         self._tokens[text] = _Token(
-            scopes=frozenset(scopes - self.behaviour.denied_scopes),
+            scopes=frozenset(self._granted(given, scopes)),
             ends=time.monotonic() + self.behaviour.token_lifetime_s,
         )
         self.tokens_issued += 1
@@ -289,6 +303,10 @@ class OciUpstream(LoopbackServer):
         if self.behaviour.expires_in is not None:
             body["expires_in"] = self.behaviour.expires_in
         return json_answer(body)
+
+    def _granted(self, given: str, scopes: set[str]) -> set[str]:  # noqa: ARG002 - for dialects
+        """The scopes that whoever sent this ``Authorization`` gets."""
+        return scopes - self.behaviour.denied_scopes
 
     # --- lists ----------------------------------------------------------------------------
 
