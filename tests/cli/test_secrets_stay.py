@@ -1,6 +1,7 @@
 """A service full of planted secrets has a bad day; none of them is found where none belongs."""
 
 import asyncio
+import base64
 import contextlib
 import json
 import threading
@@ -91,9 +92,10 @@ class Watcher:
 
 
 def parrot(asked):
-    """Says back all it was told, as what it was told was wrong."""
+    """Says back all it was told, the password in the clear as well."""
     said = " ".join(f"{name}: {value}" for name, value in asked.header_pairs)
-    body = {"errors": [{"code": "DENIED", "message": f"{asked.body.decode()} {said}"}]}
+    pair = base64.b64decode(asked.headers.get("authorization", "").partition(" ")[2]).decode()
+    body = {"errors": [{"code": "DENIED", "message": f"{pair} may not: {said}"}]}
     return Answer(status=403, body=json.dumps(body).encode(), headers={})
 
 
