@@ -26,7 +26,9 @@ from wharfinger.service.held import HeldImages
 from wharfinger.service.hints import Hints
 from wharfinger.service.history import History
 from wharfinger.service.inventory import Inventory
+from wharfinger.service.ledger import Ledger
 from wharfinger.service.registries import Registries
+from wharfinger.service.trail import Trail
 from wharfinger.store.callers import Callers, NewCredential
 from wharfinger.store.database import Database, DatabaseAddress
 from wharfinger.store.principals import Principals
@@ -173,6 +175,7 @@ class House:
         self.callers = Callers(self.database, self.keys)
         self.principals = Principals(self.database)
         self.reading = Reading(self.database)
+        self.ledger = Ledger(self.database, pause_s=0.02)
         locks = Locks()
         if self._make_synchroniser is not None:
             self.synchroniser = self._make_synchroniser(self.database)
@@ -187,6 +190,8 @@ class House:
                 held=HeldImages(self.database),
                 hints=Hints(self.database, jobs=_NoJobs()),
                 registries=Registries(self.database, self.keys, opener=None),
+                ledger=self.ledger,
+                trail=Trail(self.database, days=400),
                 is_ready=self._is_ready,
                 proxies=(ip_network("127.0.0.0/8"),),
             )
@@ -197,6 +202,7 @@ class House:
         self._server = _Server(config)
         self._server.announce = self._announce
         await self._server.serve()
+        await self.ledger.aclose()
         await self.database.close()
 
     def _announce(self) -> None:

@@ -11,6 +11,7 @@ from wharfinger.http.api.routes import make_api
 from wharfinger.http.edge import MAX_BODY_BYTES, Asgi, Edge
 from wharfinger.http.failures import answer_failure
 from wharfinger.http.hss.call import hss_call
+from wharfinger.http.hss.events import list_container_image_logs
 from wharfinger.http.hss.images import (
     list_registry_images,
     list_swr_images,
@@ -20,6 +21,7 @@ from wharfinger.http.hss.registries import list_registries
 from wharfinger.http.hss.synchronize import create_image_synchronize_task, run_image_synchronize
 from wharfinger.http.hss.tasks import list_task_registries, list_tasks
 from wharfinger.http.iam.routes import make_iam
+from wharfinger.http.refusals import refusal_hook
 from wharfinger.http.root import show_health, show_readiness, show_version
 from wharfinger.http.services import Services
 
@@ -39,6 +41,7 @@ def create_app(services: Services) -> Asgi:
             list_task_registries,
             list_registries,
             show_asset_statistics,
+            list_container_image_logs,
             make_iam(),
             make_api(),
         ],
@@ -47,6 +50,7 @@ def create_app(services: Services) -> Asgi:
             "call": Provide(hss_call),
         },
         exception_handlers={Exception: answer_failure},
+        after_exception=[refusal_hook(services)],
         request_max_body_size=MAX_BODY_BYTES,
         openapi_config=None,
         logging_config=None,

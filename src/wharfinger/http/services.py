@@ -17,7 +17,9 @@ from wharfinger.service.held import HeldImages
 from wharfinger.service.hints import Hints
 from wharfinger.service.history import History
 from wharfinger.service.inventory import Inventory
+from wharfinger.service.ledger import Ledger
 from wharfinger.service.registries import Registries
+from wharfinger.service.trail import Trail
 from wharfinger.store.callers import Callers
 
 
@@ -86,6 +88,8 @@ class Services:
     held: HeldImages
     hints: Hints
     registries: Registries
+    ledger: Ledger
+    trail: Trail
     is_ready: Callable[[], Awaitable[bool]]
     proxies: Sequence[Network] = ()
 

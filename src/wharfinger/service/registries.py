@@ -69,9 +69,18 @@ class Registries:
         _check_patterns(new.include, new.exclude)
         _check_age(new.stale_after)
         async with self._database.tenant(caller.project_id) as tx:
-            return await registries.add_registry(
+            registry_id = await registries.add_registry(
                 tx, caller.project_id, new, credential, seals=self._seals
             )
+            await audit.record(
+                tx,
+                caller,
+                "registry.add",
+                target=f"registry {registry_id}",
+                outcome="done",
+                details=_told(new.name, new, credential),
+            )
+        return registry_id
 
     async def list(self, caller: Caller) -> list[RegistryStatus]:
         """All registries, by name."""
@@ -122,7 +131,7 @@ class Registries:
                 "registry.set",
                 target=f"registry {registry_id}",
                 outcome="done",
-                details=_told(name, change, credential, hidden),
+                details={**_told(name, change, credential), "hidden": hidden},
             )
         return hidden
 
@@ -235,14 +244,15 @@ def _lists_differently(before: RegistrySettings, after: RegistrySettings) -> boo
 
 
 def _told(
-    name: str, change: RegistryChange, credential: RegistryCredential | None, hidden: int
+    name: str, given: NewRegistry | RegistryChange, credential: RegistryCredential | None
 ) -> dict[str, object]:
-    """What the audit keeps of a change: everything but secrets and certificates."""
-    told = {k: v for k, v in msgspec.to_builtins(change).items() if v is not None}
-    told.pop("ca_pem", None)
+    """What the audit keeps of a registry's settings: everything but secrets and certificates."""
+    told = {k: v for k, v in msgspec.to_builtins(given).items() if v is not None}
+    for unwanted in ("ca_pem", "allow_private_networks"):
+        told.pop(unwanted, None)
     if credential is not None:
         told["credential"] = {"kind": credential.kind, "identity": credential.identity}
-    return {"name": name, **told, "hidden": hidden}
+    return {"name": name, **told}
 
 
 def _check_patterns(include: Sequence[str], exclude: Sequence[str]) -> None:

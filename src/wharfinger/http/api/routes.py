@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import uuid
 
 import msgspec
 from litestar import Router, get, post
 from litestar.di import Provide
 from litestar.params import FromPath
 
+from wharfinger.domain.audit import AuditFilter
 from wharfinger.domain.errors import InvalidParameterError, NotFoundError, WharfingerError
 from wharfinger.domain.history import (
     Change,
@@ -24,6 +26,7 @@ from wharfinger.http.api.call import ApiCall, TheApiCall, answer_api_failure, ap
 from wharfinger.http.api.wire import (
     AcceptBody,
     Accepted,
+    AuditAnswer,
     ImageItem,
     ListAnswer,
     PastAnswer,
@@ -253,6 +256,32 @@ async def accept_held(
     return Accepted(retired=retired)
 
 
+@get("/audit", action="wharfinger:audit:list")
+async def list_audit(call: TheApiCall, services: TheServices) -> AuditAnswer:
+    """What was changed and refused in the project, newest first."""
+    limit = call.limit()
+    found = await services.trail.entries(
+        call.caller, _audit_filter(call), before=call.after(int), limit=limit
+    )
+    return AuditAnswer(items=found, next=cursor(found[-1].id) if len(found) == limit else None)
+
+
+def _audit_filter(call: ApiCall) -> AuditFilter:
+    query = call.query
+    return AuditFilter(
+        kind=query.choice("kind", ("change", "refusal")),
+        action=query.text("action", longest=128),
+        outcome=query.text("outcome", longest=64),
+        user=query.text("user", longest=256),
+        source=query.text("source", longest=64),
+        request_id=query.text("request_id", longest=64),
+        target_type=query.text("target_type", longest=64),
+        target_name=query.text("target_name", longest=256),
+        since=call.moment("since"),
+        until=call.moment("until"),
+    )
+
+
 @post("/registries/{registry_id:str}/notifications", status_code=200)
 async def receive_notification(
     request: AnyRequest,
@@ -262,12 +291,15 @@ async def receive_notification(
 ) -> Receipt:
     """Take a registry's own word that something happened; its listing decides what."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    return await services.hints.receive(
+    receipt = await services.hints.receive(
         token.strip() if scheme.lower() == "bearer" else None,
         project_id,
         registry_id,
         await request.body(),
     )
+    # One for every push would bury everything else, so the audit tells how many in a minute.
+    services.ledger.notified(project_id, str(uuid.UUID(registry_id)))
+    return receipt
 
 
 def make_api() -> Router:
@@ -286,6 +318,7 @@ def make_api() -> Router:
             list_held,
             accept_held,
             receive_notification,
+            list_audit,
         ],
         dependencies={"call": Provide(api_call)},
         exception_handlers={

@@ -241,3 +241,24 @@ class TaskRegistries(msgspec.Struct, frozen=True, kw_only=True):
 
     total_num: int
     data_list: list[TaskRegistry]
+
+
+class ImageEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """``ContainerImageLogResponseInfo``. ``content`` is JSON."""
+
+    resource_name: str
+    resource_type: str
+    event_name: str
+    event_id: str
+    event_type: str
+    source_ip: str
+    user_name: str
+    time: int
+    content: str
+
+
+class ImageEvents(msgspec.Struct, frozen=True, kw_only=True):
+    """``ListContainerImageLogsResponse``."""
+
+    total_num: int
+    data_list: list[ImageEvent]
