@@ -175,6 +175,7 @@ class House:
         self.callers = Callers(self.database, self.keys)
         self.principals = Principals(self.database)
         self.reading = Reading(self.database)
+        self.hints = Hints(self.database, jobs=_NoJobs())
         self.ledger = Ledger(self.database, pause_s=0.02)
         locks = Locks()
         if self._make_synchroniser is not None:
@@ -188,7 +189,7 @@ class House:
                 synchroniser=self.synchroniser,
                 history=History(self.database, days=400),
                 held=HeldImages(self.database),
-                hints=Hints(self.database, jobs=_NoJobs()),
+                hints=self.hints,
                 registries=Registries(self.database, self.keys, opener=None),
                 ledger=self.ledger,
                 trail=Trail(self.database, days=400),

@@ -31,7 +31,6 @@ MOST_NETWORKS = 20
 MOST_SAMPLES = 10
 OTHERS = "others"
 PAUSE_S = 0.5
-PAUSE_AFTER_FAILURE_S = 5.0
 CLOSE_WITHIN_S = 5.0
 # What is written later than this tells when it was seen, too.
 _LATE = dt.timedelta(seconds=5)
@@ -176,7 +175,7 @@ class Ledger:
                 await self._flush()
             except Exception as error:  # noqa: BLE001 - whatever it is, the rest must be tried again
                 log.warning("audit.waits", error=type(error).__name__)
-                await asyncio.sleep(PAUSE_AFTER_FAILURE_S)
+                await asyncio.sleep(self._pause_s * 10)
 
     async def aclose(self) -> None:
         """Write what is left, this minute's counts included."""
