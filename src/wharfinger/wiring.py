@@ -28,6 +28,7 @@ from wharfinger.service.history import History
 from wharfinger.service.inventory import Inventory
 from wharfinger.service.ledger import Ledger
 from wharfinger.service.registries import Registries
+from wharfinger.service.schedules import Schedules
 from wharfinger.service.synchronise import Synchroniser
 from wharfinger.service.trail import Trail
 from wharfinger.settings import Settings
@@ -114,6 +115,7 @@ class House:
     held: HeldImages
     hints: Hints
     history: History
+    schedules: Schedules
     callers: Callers
     principals: Principals
     ledger: Ledger
@@ -144,6 +146,7 @@ class House:
             registries=self.registries,
             ledger=self.ledger,
             trail=self.trail,
+            schedules=self.schedules,
             is_ready=self.database.answers,
             proxies=self.settings.trusted_proxies,
         )
@@ -159,7 +162,8 @@ class House:
         engine = self.engine()
         pruning = asyncio.create_task(self._prune_daily())
         try:
-            yield Worker(self.queue, engine, self.database, name=name)
+            tick = self.schedules.tick if self.settings.schedules else None
+            yield Worker(self.queue, engine, self.database, name=name, tick=tick)
         finally:
             pruning.cancel()
             await asyncio.gather(pruning, return_exceptions=True)
@@ -318,6 +322,7 @@ async def open_house(
                 held=HeldImages(database),
                 hints=Hints(database, queue),
                 history=History(database, days=settings.history_days),
+                schedules=Schedules(database, queue, jitter_s=settings.schedule_jitter_s),
                 callers=callers,
                 principals=Principals(database),
                 ledger=ledger,

@@ -39,6 +39,7 @@ READING = {
     "registry repositories",
     "registry held",
     "registry test",
+    "schedule list",
 }
 # In the order in which each finds what it needs: words, standard input, and the entry it leaves.
 CHANGING = {
@@ -69,6 +70,10 @@ CHANGING = {
         "planted-registry-secret-2",
         "registry.set",
     ),
+    "schedule set": (("swr", *PROJECT, "--cron", "@hourly"), "", "schedule.set"),
+    "schedule pause": (("swr", *PROJECT), "", "schedule.set"),
+    "schedule resume": (("swr", *PROJECT), "", "schedule.set"),
+    "project time-zone": (("Asia/Shanghai", *PROJECT), "", "project.set"),
     "sync": (PROJECT, "", "image.synchronize"),
     "registry accept": ((*SWR, "--all"), "", "registry.accept"),
     "registry hint-token": ((*PROJECT, "--name", "docker"), "", "registry.hint_token"),
@@ -176,7 +181,7 @@ def test_the_audit_is_listed(terminal):
         terminal.run(command, words, stdin and stdin + "\n")
     terminal.sql.execute(
         "INSERT INTO audit (project_id, at, principal, action, target, outcome, kind)"
-        " VALUES ('acme', now() - interval '3 days', 'eve', 'call.refuse', 'route', 'no', 'refusal')"
+        " VALUES ('acme', now() - interval '3 days', 'eve', 'call.refuse', 'route', '', 'refusal')"
     )
 
     def actions(*options):

@@ -28,6 +28,7 @@ from wharfinger.service.history import History
 from wharfinger.service.inventory import Inventory
 from wharfinger.service.ledger import Ledger
 from wharfinger.service.registries import Registries
+from wharfinger.service.schedules import Schedules
 from wharfinger.service.trail import Trail
 from wharfinger.store.callers import Callers, NewCredential
 from wharfinger.store.database import Database, DatabaseAddress
@@ -193,6 +194,7 @@ class House:
                 registries=Registries(self.database, self.keys, opener=None),
                 ledger=self.ledger,
                 trail=Trail(self.database, days=400),
+                schedules=Schedules(self.database, _NoJobs()),
                 is_ready=self._is_ready,
                 proxies=(ip_network("127.0.0.0/8"),),
             )

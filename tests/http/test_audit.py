@@ -127,6 +127,12 @@ def accept(house, tenant):
     return post(house, path, tenant.alice, {"all": True})
 
 
+def set_schedule(house, tenant):
+    path = f"/api/v1/projects/{tenant.id}/registries/{tenant.registry_id}/schedule"
+    body = b'{"cron": "@hourly"}'
+    return send(house, path, method="PUT", token=tenant.alice, body=body)
+
+
 # What changes something: the call that does it, and the entry it leaves.
 CHANGES = {
     ("POST", "/v5/{project_id}/image/synchronize"): (synchronize, "image.synchronize"),
@@ -138,6 +144,10 @@ CHANGES = {
         "POST",
         "/api/v1/projects/{project_id}/registries/{registry_id}/accept",
     ): (accept, "registry.accept"),
+    (
+        "PUT",
+        "/api/v1/projects/{project_id}/registries/{registry_id}/schedule",
+    ): (set_schedule, "schedule.set"),
 }
 # Counted, a minute at a time; see the test below.
 COUNTED = {("POST", "/api/v1/projects/{project_id}/registries/{registry_id}/notifications")}

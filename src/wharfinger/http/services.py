@@ -19,6 +19,7 @@ from wharfinger.service.history import History
 from wharfinger.service.inventory import Inventory
 from wharfinger.service.ledger import Ledger
 from wharfinger.service.registries import Registries
+from wharfinger.service.schedules import Schedules
 from wharfinger.service.trail import Trail
 from wharfinger.store.callers import Callers
 
@@ -90,6 +91,7 @@ class Services:
     registries: Registries
     ledger: Ledger
     trail: Trail
+    schedules: Schedules
     is_ready: Callable[[], Awaitable[bool]]
     proxies: Sequence[Network] = ()
 
