@@ -319,6 +319,23 @@ def test_a_scope_that_is_not_the_users_is_recorded(house, tenant):
     assert (entry["outcome"], entry["user_name"]) == ("scope_refused", "alice")
 
 
+def test_reaching_for_anothers_token_is_recorded_though_it_is_answered_like_none(house, tenant):
+    other = house.tenant()
+
+    answers = {}
+    for subject in ("unknown", other.token):
+        headers = {"X-Subject-Token": subject, "User-Agent": AGENT}
+        answers[subject] = call(
+            house, "/v3/auth/tokens", method="DELETE", token=tenant.alice, headers=headers
+        )
+
+    (entry,) = awaited(tenant, "kind = 'refusal'")
+    assert entry["request_id"] == answers[other.token][1]["X-Request-Id"]
+    assert [status for status, _, _ in answers.values()] == [404, 404]
+    assert (entry["outcome"], entry["user_name"]) == ("not_found", "alice")
+    assert entries(other, "kind = 'refusal'") == []
+
+
 def test_calls_of_nobody_we_know_are_counted_and_sampled_without_what_they_sent(house, tenant):
     before = {r: count_of(house, r) for r in ("unknown_token", "no_credentials", "login_refused")}
     path = f"/v5/{tenant.id}/image/registries"

@@ -45,6 +45,10 @@ class NotFoundError(CallerError):
     code = "not_found"
 
 
+class HiddenError(NotFoundError):
+    """It is another's, and answered like what does not exist; only the audit tells them apart."""
+
+
 class NotConfiguredError(NotFoundError):
     """The project lacks a configuration; the message names the command that makes it."""
 

@@ -8,6 +8,7 @@ from typing import cast
 from litestar.types import HTTPScope, Scope
 
 from wharfinger.domain.errors import (
+    HiddenError,
     NotAuthenticatedError,
     NotGrantedError,
     ProjectUnavailableError,
@@ -20,7 +21,7 @@ from wharfinger.http.services import Services
 from wharfinger.service.ledger import RefusedCall
 
 # Who may not; what is wrong with a call that may, or not there, is no refusal.
-_REFUSALS = (NotAuthenticatedError, NotGrantedError, ProjectUnavailableError)
+_REFUSALS = (NotAuthenticatedError, NotGrantedError, ProjectUnavailableError, HiddenError)
 
 
 def refusal_hook(services: Services) -> Callable[[Exception, Scope], Awaitable[None]]:

@@ -7,6 +7,7 @@ import datetime as dt
 from litestar import Response, Router, delete, get, post
 
 from wharfinger.domain.errors import (
+    HiddenError,
     InvalidParameterError,
     NotFoundError,
     WharfingerError,
@@ -200,11 +201,11 @@ def _check_may_see(caller: Caller, known: KnownToken, action: str) -> None:
     A caller whose token is of the account sees those of all its projects.
     """
     if known.account_id != caller.account_id:
-        raise NotFoundError("Could not find token.")
+        raise HiddenError("Could not find token.")
     if caller.user_id and known.user_id == caller.user_id:
         return
     if caller.project_id not in ("", known.project_id):
-        raise NotFoundError("Could not find token.")
+        raise HiddenError("Could not find token.")
     caller.require(action)
 
 
