@@ -40,6 +40,8 @@ READING = {
     "registry held",
     "registry test",
     "schedule list",
+    "label list",
+    "doctor",
 }
 # In the order in which each finds what it needs: words, standard input, and the entry it leaves.
 CHANGING = {
@@ -74,6 +76,8 @@ CHANGING = {
     "schedule pause": (("swr", *PROJECT), "", "schedule.set"),
     "schedule resume": (("swr", *PROJECT), "", "schedule.set"),
     "project time-zone": (("Asia/Shanghai", *PROJECT), "", "project.set"),
+    "label set": (("swr", "team=payments", *PROJECT), "", "label.set"),
+    "label remove": (("swr", "team", *PROJECT), "", "label.remove"),
     "sync": (PROJECT, "", "image.synchronize"),
     "registry accept": ((*SWR, "--all"), "", "registry.accept"),
     "registry hint-token": ((*PROJECT, "--name", "docker"), "", "registry.hint_token"),

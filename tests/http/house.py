@@ -22,10 +22,12 @@ from wharfinger.http.services import Services, Synchroniser
 from wharfinger.identity.authentication import Authenticator
 from wharfinger.identity.locks import Locks
 from wharfinger.identity.login import Login
+from wharfinger.service.doctor import Doctor
 from wharfinger.service.held import HeldImages
 from wharfinger.service.hints import Hints
 from wharfinger.service.history import History
 from wharfinger.service.inventory import Inventory
+from wharfinger.service.labels import Labels
 from wharfinger.service.ledger import Ledger
 from wharfinger.service.registries import Registries
 from wharfinger.service.schedules import Schedules
@@ -195,6 +197,8 @@ class House:
                 ledger=self.ledger,
                 trail=Trail(self.database, days=400),
                 schedules=Schedules(self.database, _NoJobs()),
+                doctor=Doctor(self.database, self.keys, admit=None),
+                labels=Labels(self.database),
                 is_ready=self._is_ready,
                 proxies=(ip_network("127.0.0.0/8"),),
             )

@@ -13,10 +13,12 @@ from wharfinger.domain.model import Caller, RunProgress, TaskFilter, TaskProgres
 from wharfinger.http.origin import Network
 from wharfinger.identity.authentication import Authenticator
 from wharfinger.identity.login import Login
+from wharfinger.service.doctor import Doctor
 from wharfinger.service.held import HeldImages
 from wharfinger.service.hints import Hints
 from wharfinger.service.history import History
 from wharfinger.service.inventory import Inventory
+from wharfinger.service.labels import Labels
 from wharfinger.service.ledger import Ledger
 from wharfinger.service.registries import Registries
 from wharfinger.service.schedules import Schedules
@@ -92,6 +94,8 @@ class Services:
     ledger: Ledger
     trail: Trail
     schedules: Schedules
+    doctor: Doctor
+    labels: Labels
     is_ready: Callable[[], Awaitable[bool]]
     proxies: Sequence[Network] = ()
 

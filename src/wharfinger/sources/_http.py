@@ -93,7 +93,7 @@ class AioTransport:
     ) -> None:
         self.requests = 0
         self._policy = policy
-        self._tls = _tls_context(ca_pem)
+        self._tls = tls_context(ca_pem)
         self._resolver = resolver
         self._timeout = aiohttp.ClientTimeout(
             total=None,
@@ -262,7 +262,12 @@ def _too_large(url: str, max_bytes: int) -> TooLargeError:
     return TooLargeError(f"{redacted(url)}: the answer is larger than {max_bytes} bytes")
 
 
-def _tls_context(ca_pem: str | None) -> ssl.SSLContext:
+def tls_context(ca_pem: str | None) -> ssl.SSLContext:
+    """Make what verifies servers: by the certificates given besides the system's.
+
+    Raises:
+        InvalidParameterError: ``ca_pem`` holds no certificate.
+    """
     if not ca_pem:
         return _system_tls_context()
     context = ssl.create_default_context()

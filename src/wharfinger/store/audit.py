@@ -53,9 +53,11 @@ DETAILS = frozenset(
         "id",
         "images",
         "include",
+        "key",
         "kind",
         "name",
         "names",
+        "namespace",
         "options",
         "paused",
         "policy",
@@ -64,6 +66,7 @@ DETAILS = frozenset(
         "region",
         "registries",
         "replaced_by",
+        "repository",
         "resealed",
         "retired",
         "scope",
@@ -73,6 +76,7 @@ DETAILS = frozenset(
         "time_zone",
         "two_strikes",
         "user",
+        "value",
     }
 )
 _LONGEST = 256
