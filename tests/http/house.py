@@ -14,6 +14,7 @@ from pathlib import Path
 import psycopg
 import uvicorn
 
+from leaks import watched
 from rows import AT, Rows
 from wharfinger.domain.errors import NotConfiguredError, NotFoundError
 from wharfinger.domain.model import RunOutcome, RunProgress, RunState, TaskProgress
@@ -204,7 +205,11 @@ class House:
             )
         )
         config = uvicorn.Config(
-            app, host="127.0.0.1", port=0, log_config=None, h11_max_incomplete_event_size=1 << 18
+            watched(app),
+            host="127.0.0.1",
+            port=0,
+            log_config=None,
+            h11_max_incomplete_event_size=1 << 18,
         )
         self._server = _Server(config)
         self._server.announce = self._announce

@@ -134,6 +134,7 @@ def operator() -> Caller:
         project_name="",
         principal=f"operating-system user {name}",
         user_name=name,
+        is_operator=True,
         origin=_origin(),
     )
 

@@ -19,6 +19,8 @@ class RegistryScope(msgspec.Struct, frozen=True, kw_only=True):
     enterprise_projects: tuple[str, ...]
     registry_name: str | None = None
     kinds: tuple[str, ...] | None = None
+    instance_id: str | None = None
+    instance_name: str | None = None
 
 
 class Span(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,6 +142,9 @@ class ListedImage(msgspec.Struct, frozen=True, kw_only=True):
     registry_name: str
     registry_kind: str
     repository_id: int
+    instance_id: str = ""  # of an instance of SWR enterprise, as are its name and address
+    instance_name: str = ""
+    instance_url: str = ""
     platforms: tuple[ListedPlatform, ...] = ()
     # With those it inherits; only where they were asked for.
     labels: Mapping[str, str] = {}

@@ -49,7 +49,10 @@ WITH page AS MATERIALIZED (
            r.latest_image_id IS NOT DISTINCT FROM i.id AS is_latest,
            {updated_ms}::bigint AS updated_ms, {synced_ms}::bigint AS synced_ms,
            r.owner, r.shared_status, g.id::text AS registry_id, g.name AS registry_name,
-           g.kind AS registry_kind, i.repository_id
+           g.kind AS registry_kind, i.repository_id,
+           coalesce(g.options ->> 'instance_id', '') AS instance_id,
+           coalesce(g.options ->> 'instance_name', '') AS instance_name,
+           coalesce(g.options ->> 'instance_url', '') AS instance_url
     FROM page
     JOIN image i ON i.id = page.id
     JOIN repository r ON r.id = i.repository_id
@@ -449,6 +452,8 @@ def _scope_values(project_id: str, scope: RegistryScope) -> dict[str, Any]:
         "enterprise_projects": list(scope.enterprise_projects),
         "registry_name": scope.registry_name,
         "kinds": None if scope.kinds is None else list(scope.kinds),
+        "instance_id": scope.instance_id,
+        "instance_name": scope.instance_name,
     }
 
 
@@ -500,6 +505,9 @@ def _listed_image(
         registry_name=row[14],
         registry_kind=row[15],
         repository_id=row[16],
+        instance_id=row[17],
+        instance_name=row[18],
+        instance_url=row[19],
         platforms=platforms.get(row[0], ()),
     )
 

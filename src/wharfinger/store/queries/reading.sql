@@ -8,6 +8,8 @@ WHERE g.project_id = %(project_id)s
   AND g.enterprise_project_id = ANY(%(enterprise_projects)s)
   AND (%(registry_name)s::text IS NULL OR g.name = %(registry_name)s)
   AND (%(kinds)s::text[] IS NULL OR g.kind = ANY(%(kinds)s))
+  AND (%(instance_id)s::text IS NULL OR g.options ->> 'instance_id' = %(instance_id)s)
+  AND (%(instance_name)s::text IS NULL OR g.options ->> 'instance_name' = %(instance_name)s)
 ORDER BY g.id
 
 -- name: as_of
