@@ -255,3 +255,29 @@ def test_another_project_of_the_account_shares_its_enterprise_projects(house, te
     assert made[0] == 201
     first = call(house, f"/api/v1/projects/{tenant.id}/enterprise-projects", token=tenant.token)
     assert names(first[2]) == ["default", "web", "shop"]
+
+
+def test_the_audit_tells_everybody_of_what_they_see(house, tenant, api, web, user):
+    plain = tenant.registry("plain")
+    shop = tenant.registry("shop", enterprise_project_id=web)
+    alice = user(policy="administrator")
+    path = f"/api/v1/projects/{tenant.id}/registries"
+    for registry, token in ((plain, tenant.token), (shop, tenant.token), (plain, alice)):
+        call(house, f"{path}/{registry}/accept", method="POST", token=token, body=b'{"all": true}')
+
+    def told(token):
+        own = call(house, f"/api/v1/projects/{tenant.id}/audit?kind=change", token=token)[2]
+        hss = call(
+            house,
+            f"/v5/{tenant.id}/container/image/events?event_name=registry.accept",
+            token=token,
+        )[2]
+        accepted = [e["target_name"] for e in own["items"] if e["action"] == "registry.accept"]
+        assert [e["resource_name"] for e in hss["data_list"]] == accepted
+        assert hss["total_num"] == len(accepted)
+        return accepted, {e["action"] for e in own["items"]}
+
+    assert told(alice) == (["plain", "plain"], {"registry.accept"})
+    everything, actions = told(tenant.token)
+    assert everything == ["plain", "shop", "plain"]
+    assert {"enterprise_project.create", "user.create"} <= actions

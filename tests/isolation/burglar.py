@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import json
 import random
 import re
@@ -12,7 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, quote, urlencode
 
-from city import LOGS_IN, PASSWORD, Cell, City, Person
+from city import AT, LOGS_IN, PASSWORD, Cell, City, Person
+
+from wharfinger.http.hss.not_offered import NOT_OFFERED
 
 API = "/api/v1/projects/{project_id}"
 HSS = "/v5/{project_id}"
@@ -65,19 +68,23 @@ class Door:
 
     method: str
     path: str
+    offered: bool = True  # or only refused, whatever is asked
 
     @property
     def parameters(self) -> list[str]:
         return re.findall(r"\{(\w+)\}", self.path)
 
 
+DELETION = Door("DELETE", f"{HSS}/image/registries/{{registry_id}}")
+# What grows with every question, refused ones too.
+AUDIT = {f"{API}/audit", f"{HSS}/container/image/events"}
 LOGIN = Door("POST", "/v3/auth/tokens")
 
 
 def doors(app) -> list[Door]:
     """Every door there is, as the framework knows them: a new route is tried without being told."""
     found = [
-        Door(method, re.sub(r":\w+\}", "}", route.path))
+        Door(method, re.sub(r":\w+\}", "}", route.path), NOT_OFFERED not in handler.opt)
         for route in app._app.routes
         for handler in route.route_handlers
         for method in handler.http_methods - {"OPTIONS"}
@@ -182,7 +189,7 @@ QUERY: dict[str, Callable[[Burglar, list[Cell]], str]] = {
     "status": lambda b, cells: b.random.choice(["success", "fail", "accessing"]),
     "sync_status": lambda b, cells: b.random.choice(["finished", "running", "failed"]),
     "task_status": lambda b, cells: b.random.choice(["scanning", "finished"]),
-    "at": lambda b, cells: "2026-11-24T01:00:00Z",
+    "at": lambda b, cells: f"{AT - dt.timedelta(minutes=30):%Y-%m-%dT%H:%M:%SZ}",
     "as_of": lambda b, cells: str(b.random.randrange(0, 6)),
     "after": lambda b, cells: str(b.random.randrange(0, 6)),
     "limit": lambda b, cells: str(b.random.choice([10, 20, 200])),
@@ -190,6 +197,13 @@ QUERY: dict[str, Callable[[Burglar, list[Cell]], str]] = {
 }
 # Without these a list is refused, whatever else is asked.
 NEEDED = {
+    "/v5/{project_id}/image/scanner-policies": {"type": "image_scan"},
+    "/v5/{project_id}/image/registries/image-upload-command": {
+        "registry_addr": "here.example",
+        "namespace": "n",
+        "username": "u",
+        "password": "p",
+    },
     "/v5/{project_id}/image/tasks": {"type": "image_sync"},
     "/v5/{project_id}/image/swr-repository": {"image_type": "private_image"},
 }
@@ -250,6 +264,19 @@ BODIES = {
     ("PUT", f"{API}/registries/{{registry_id}}/schedule"): _json(
         lambda b, p, c, _: {"full_syncs": b.random.choice(["daily", "never"])}
     ),
+    ("POST", f"{HSS}/image/registries"): _json(
+        lambda b, p, c, _: {
+            "registry_name": f"made-in-{p.account}-{b.count()}",
+            "registry_type": "Other",
+            "registry_addr": "registry.example",
+        }
+    ),
+    ("PUT", f"{HSS}/image/registries/{{registry_id}}"): _json(
+        lambda b, p, c, chosen: {"namespace": f"of {chosen['registry_id']}"}
+    ),
+    ("POST", f"{HSS}/image/registries/batch-delete"): _json(
+        lambda b, p, cells, _: {"ids": [b.random.choice(b.random.choice(cells).doomed)]}
+    ),
     ("POST", f"{API}/enterprise-projects"): _json(_made_name),
     # The new name holds the id, which is the mark that is looked for.
     ("PUT", f"{API}/enterprise-projects/{{enterprise_project_id}}"): _json(
@@ -277,7 +304,9 @@ class Burglar:
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
-        self.doors = doors(self.city.app)
+        found = doors(self.city.app)
+        self.doors = [door for door in found if door.offered]
+        self.walled_up = [door for door in found if not door.offered]
         self.projects = sorted({cell.project for cell in self.city.cells})
         self._numbers = 0
 
@@ -308,6 +337,16 @@ class Burglar:
             path = overview.path.format(project_id=person.project)
             headers = (("X-Auth-Token", person.token),)
             await self.put(person, overview, Question("GET", path, headers=headers))
+
+    async def knock_at_what_is_not_offered(self) -> None:
+        """See that nothing is told there, either."""
+        for door in self.walled_up:
+            person = self.random.choice(self.city.people)
+            values = dict.fromkeys(door.parameters, "1") | {"project_id": person.project}
+            path = door.path.format(**values)
+            token = (("X-Auth-Token", person.token),)
+            answer = await self.put(person, door, Question(door.method, path, headers=token))
+            assert answer.status >= 400, f"seed {self.seed}: {door}: {answer}"
 
     def _door(self) -> Door:
         door = self.random.choice(self.doors)
@@ -352,6 +391,8 @@ class Burglar:
             name: self._project(person) if name == "project_id" else NAMES[name](self, cells)
             for name in door.parameters
         }
+        if door == DELETION:
+            chosen["registry_id"] = self.random.choice(self.random.choice(cells).doomed)
         method = door.method
         if method == "GET" and self.random.random() < 0.03:
             method = "HEAD"
@@ -412,6 +453,7 @@ class Burglar:
         """All three ways in."""
         await self.roam(calls)
         await self.open_the_rest()
+        await self.knock_at_what_is_not_offered()
         await self.compare_ids(people=min(people, 3))
         await self.compare_before_and_after(people=people)
 
@@ -459,7 +501,7 @@ class Burglar:
 
     async def compare_before_and_after(self, *, people: int) -> None:
         """Whatever becomes of what a person must not see, the person's answers stay the same."""
-        reading = [door for door in self.doors if door.method == "GET"]
+        reading = [d for d in self.doors if d.method == "GET" and d.path not in AUDIT]
         for person in self.random.sample(self.city.people, people):
             asked = [(door, self.question(person, door)) for door in reading]
             before = [await self.put(person, door, question) for door, question in asked]

@@ -12,11 +12,12 @@ import psycopg
 from wharfinger.identity.passwords import hash_password
 from wharfinger.wiring import House
 
-AT = dt.datetime(2026, 11, 24, 1, 2, 3, 456789, dt.UTC)
+AT = dt.datetime.now(dt.UTC) - dt.timedelta(hours=2)
 HOUR = dt.timedelta(hours=1)
 PASSWORD = "correct horse"
 LOGS_IN = "alice-north"
 SPARE_TOKENS = 8
+DOOMED = 5
 
 
 @dataclass
@@ -33,6 +34,7 @@ class Cell:
     enterprise_project: str
     registry: str = ""
     other_registry: str = ""  # of a kind that sends notifications
+    doomed: list[str] = field(default_factory=list)  # registries to be removed
     runs: list[str] = field(default_factory=list)
     tasks: list[str] = field(default_factory=list)
     images: list[int] = field(default_factory=list)
@@ -264,12 +266,24 @@ def _fill(sql: psycopg.Connection, cell: Cell) -> None:
             verdict="partial" if n == 1 else "complete",
             verdict_reasons=reasons if n == 1 else "[]",
             confirmed_at=AT,
-            stale_after="10000 days",
+            stale_after="366 days",
             created_at=AT - dt.timedelta(days=9),
             live_images=cell.id(60),
             held_images=cell.id(61),
         )
     cell.registry, cell.other_registry = (cell.uuid(n) for _, n in registries)
+    cell.doomed = [cell.uuid(n) for n in range(10, 10 + DOOMED)]
+    for n, given in enumerate(cell.doomed):
+        _insert(
+            sql,
+            "registry",
+            id=given,
+            project_id=cell.project,
+            name=f"{word}-doomed-{n}",
+            kind="Other",
+            address=f"https://127.0.0.1:1/{word}",
+            enterprise_project_id=cell.enterprise_project,
+        )
     for namespace in (None, word):
         _insert(
             sql,

@@ -7,6 +7,7 @@ import sys
 import typer
 
 from wharfinger.cli import (
+    audit,
     doctor,
     enterprise_projects,
     held,
@@ -19,6 +20,7 @@ from wharfinger.cli import (
     schedules,
     serve,
     show_settings,
+    swr,
     sync,
     users,
 )
@@ -47,6 +49,7 @@ app.add_typer(people.secret_keys, name="secret-key")
 app.add_typer(users.users, name="user")
 app.add_typer(users.policies, name="policy")
 app.add_typer(enterprise_projects.enterprise_projects, name="enterprise-project")
+app.add_typer(audit.audit, name="audit")
 registries.registries.command("held")(held.list_held)
 registries.registries.command("accept")(held.accept)
 registries.registries.command("purge")(held.purge)
@@ -54,6 +57,7 @@ registries.registries.command("hint-token")(hints.hint_token)
 app.add_typer(history.image, name="image")
 app.add_typer(history.history, name="history")
 app.add_typer(registries.registries, name="registry")
+app.add_typer(swr.swr, name="swr")
 app.add_typer(labels.labels, name="label")
 app.add_typer(schedules.schedules, name="schedule")
 people.projects.command("time-zone")(schedules.time_zone)

@@ -728,14 +728,16 @@ async def list_tasks(
         cursor = await tx.execute(_SQL["list_tasks"], {**parameters, "offset": 0, "limit": 1})
         first = await cursor.fetchone()
         return (first[4] if first else 0), []
-    tasks = await _read_tasks(tx, question, [(str(r[0]), r[1], r[2], r[3]) for r in rows])
+    tasks = await _read_tasks(tx, question, [(str(r[0]), r[1], r[2], r[3], r[5]) for r in rows])
     return (rows[0][4] if rows else 0), tasks
 
 
 async def _read_tasks(
-    tx: Connection, question: TaskQuestion, tasks: Sequence[tuple[str, str, str, dt.datetime]]
+    tx: Connection,
+    question: TaskQuestion,
+    tasks: Sequence[tuple[str, str, str, dt.datetime, bool]],
 ) -> list[TaskProgress]:
-    """Tasks given as (id, name, sync type, created at) with their runs, in the order given."""
+    """Tasks given as (id, name, sync type, created at, everything), with their runs."""
     scope = {"project": question.project, "enterprise_projects": question.enterprise_projects}
     cursor = await tx.execute(_SQL["progress"], {**scope, "tasks": [t[0] for t in tasks]})
     runs: dict[str, list[RunProgress]] = {}
@@ -749,8 +751,9 @@ async def _read_tasks(
             created_at=created_at,
             finished_at=_finished_at(runs.get(task_id, [])),
             runs=tuple(runs.get(task_id, [])),
+            everything=everything,
         )
-        for task_id, name, sync_type, created_at in tasks
+        for task_id, name, sync_type, created_at, everything in tasks
     ]
 
 

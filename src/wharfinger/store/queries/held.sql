@@ -63,7 +63,3 @@ SELECT id FROM registry
 WHERE project_id = %(project)s AND name = %(name)s AND removed_at IS NOT NULL
   AND enterprise_project_id = ANY(%(enterprise_projects)s)
 ORDER BY removed_at
-
--- name: audit
-INSERT INTO audit (project_id, principal, action, target, outcome, details)
-VALUES (%(project)s, %(principal)s, %(action)s, %(target)s, %(outcome)s, %(details)s)
