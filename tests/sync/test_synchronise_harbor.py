@@ -94,8 +94,8 @@ async def test_an_unchanged_harbor_costs_one_request_and_writes_nothing(yard, ha
     quick = await yard.sync()
     full = await yard.sync(full=True)
 
-    # The list, a page of artifacts each, a challenge and a token, and a manifest for each digest.
-    assert first.outcome is RunOutcome.COMPLETE
+    # The list, a page of artifacts of each repository, and a manifest for each digest.
+    assert (first.outcome, first.requests) == (RunOutcome.COMPLETE, 1 + 6 + 24)
     assert first.added == 24
     assert (quick.outcome, quick.requests) == (RunOutcome.COMPLETE, 1)
     assert (full.outcome, full.requests) == (RunOutcome.COMPLETE, 1 + 6)
@@ -113,8 +113,7 @@ async def test_the_doctor_foretells_what_a_first_sync_costs(yard, harbor):
     assert found["catalog"].facts == {"repositories": 6, "is_exact": True}
     assert found["paging"].facts["api"] == "v2.0 repositories"
     assert found["size"].facts["images"] == run.images == 24
-    # It takes the one challenge and its token for a part of every repository's cost.
-    assert abs(found["first_sync"].facts["requests"] - run.requests) <= 2
+    assert found["first_sync"].facts["requests"] == run.requests == 2 + 6 + 24
 
 
 async def test_only_what_changed_is_read_and_what_is_gone_is_retired(yard, harbor):
