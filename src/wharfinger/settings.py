@@ -75,6 +75,7 @@ class Settings:
     host_concurrency: int
     retry_deadline_s: int
     history_days: int
+    audit_days: int
     schedules: bool
     schedule_jitter_s: int
     log_level: str
@@ -114,6 +115,12 @@ def _yes_or_no(text: str) -> bool:
     if text not in ("true", "false"):
         raise ValueError("must be true or false")
     return text == "true"
+
+
+def _audit_days(text: str) -> int:
+    if not text.isdecimal() or not (int(text) == 0 or 30 <= int(text) <= 36500):
+        raise ValueError("must be 0, or a whole number from 30 to 36500")
+    return int(text)
 
 
 def _web_address(text: str) -> str:
@@ -351,6 +358,13 @@ def _rules(environment: Mapping[str, str]) -> tuple[_Rule, ...]:
             _whole_number(0, 36500),
             lambda _: 400,
             "days that history is kept for, 0 for ever; the current list is never touched",
+        ),
+        _Rule(
+            "audit_days",
+            "WHARFINGER_AUDIT_DAYS",
+            _audit_days,
+            lambda _: 400,
+            "days that the audit is kept for, 30 at least, 0 for ever",
         ),
         _Rule(
             "schedules",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -33,10 +34,12 @@ from wharfinger.service.hints import Hints
 from wharfinger.service.history import History
 from wharfinger.service.inventory import Inventory
 from wharfinger.service.labels import Labels
+from wharfinger.service.ledger import Ledger
 from wharfinger.service.registries import Registries
 from wharfinger.service.schedules import Schedules
 from wharfinger.service.swr import SwrAccounts
 from wharfinger.service.synchronise import Synchroniser
+from wharfinger.service.trail import Trail
 from wharfinger.settings import Settings, command_environment, environment_variable
 from wharfinger.sources import filter_of, find_registries, open_source
 from wharfinger.sources._addresses import AddressPolicy
@@ -58,8 +61,10 @@ from wharfinger.sync.shares import LEASE_S, LeasedBudgets
 
 log = structlog.get_logger()
 
-# How often a worker looks whether a project's history was last pruned more than a day ago.
+# How often a worker looks whether a project's history was last pruned more than a day ago, and
+# how often it prunes the audit, which has no such mark: it costs little where nothing is old.
 PRUNE_LOOK_S = 600.0
+PRUNE_AUDIT_S = 86_400.0
 
 
 class OpenedSource:
@@ -189,6 +194,8 @@ class House:
     labels: Labels
     callers: Callers
     principals: Principals
+    ledger: Ledger
+    trail: Trail
     issuers: Sequence[ExternalTokens] = ()
 
     def http_app(self) -> Any:
@@ -213,6 +220,8 @@ class House:
             held=self.held,
             hints=self.hints,
             registries=self.registries,
+            ledger=self.ledger,
+            trail=self.trail,
             schedules=self.schedules,
             doctor=self.doctor,
             labels=self.labels,
@@ -239,12 +248,17 @@ class House:
             await engine.aclose()
 
     async def _prune_daily(self) -> None:
-        """Forget old history once a day, whichever worker comes first."""
+        """Forget old history and audit once a day, whichever worker comes first."""
+        audit_at = 0.0
         while True:
             await asyncio.sleep(PRUNE_LOOK_S)
             try:
-                for project in await self.callers.list_projects():
-                    await self.history.prune(project.id, only_if_due=True)
+                projects = [project.id for project in await self.callers.list_projects()]
+                for project_id in projects:
+                    await self.history.prune(project_id, only_if_due=True)
+                if time.monotonic() >= audit_at:
+                    await self.trail.prune(projects)
+                    audit_at = time.monotonic() + PRUNE_AUDIT_S
             except StoreUnavailableError as error:
                 log.info("history.prune_waits", error=error.code)
             except Exception:
@@ -373,8 +387,10 @@ async def open_house(
         )
         callers = Callers(database, keys)
         registries = Registries(database, keys, opener, resolve=references)
+        ledger = Ledger(database)
         async with (
             contextlib.aclosing(budgets),
+            contextlib.aclosing(ledger),
             queue.app.open_async(),
             _issuers(settings, callers) as issuers,
         ):
@@ -397,6 +413,8 @@ async def open_house(
                 labels=Labels(database),
                 callers=callers,
                 principals=Principals(database),
+                ledger=ledger,
+                trail=Trail(database, days=settings.audit_days),
                 issuers=issuers,
             )
     finally:

@@ -29,8 +29,10 @@ from wharfinger.service.hints import Hints
 from wharfinger.service.history import History
 from wharfinger.service.inventory import Inventory
 from wharfinger.service.labels import Labels
+from wharfinger.service.ledger import Ledger
 from wharfinger.service.registries import Registries
 from wharfinger.service.schedules import Schedules
+from wharfinger.service.trail import Trail
 from wharfinger.store.callers import Callers, NewCredential
 from wharfinger.store.database import Database, DatabaseAddress
 from wharfinger.store.principals import Principals
@@ -178,6 +180,8 @@ class House:
         self.callers = Callers(self.database, self.keys)
         self.principals = Principals(self.database)
         self.reading = Reading(self.database)
+        self.hints = Hints(self.database, jobs=_NoJobs())
+        self.ledger = Ledger(self.database, pause_s=0.02)
         locks = Locks()
         if self._make_synchroniser is not None:
             self.synchroniser = self._make_synchroniser(self.database)
@@ -191,7 +195,9 @@ class House:
                 synchroniser=self.synchroniser,
                 history=History(self.database, days=400),
                 held=HeldImages(self.database),
-                hints=Hints(self.database, jobs=_NoJobs()),
+                hints=self.hints,
+                ledger=self.ledger,
+                trail=Trail(self.database, days=400),
                 registries=self.registries,
                 schedules=Schedules(self.database, _NoJobs()),
                 doctor=Doctor(self.database, self.keys, admit=None),
@@ -210,6 +216,7 @@ class House:
         self._server = _Server(config)
         self._server.announce = self._announce
         await self._server.serve()
+        await self.ledger.aclose()
         await self.database.close()
 
     def _announce(self) -> None:

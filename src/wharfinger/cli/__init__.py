@@ -7,6 +7,7 @@ import sys
 import typer
 
 from wharfinger.cli import (
+    audit,
     doctor,
     held,
     hints,
@@ -46,6 +47,7 @@ app.add_typer(people.tokens, name="token")
 app.add_typer(people.secret_keys, name="secret-key")
 app.add_typer(users.users, name="user")
 app.add_typer(users.policies, name="policy")
+app.add_typer(audit.audit, name="audit")
 registries.registries.command("held")(held.list_held)
 registries.registries.command("accept")(held.accept)
 registries.registries.command("purge")(held.purge)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from wharfinger.domain.model import Caller
+
 
 class WharfingerError(Exception):
     """Anything Wharfinger raises on purpose. ``str()`` is fit to be shown to the caller."""
@@ -38,6 +43,10 @@ class NotFoundError(CallerError):
     """What was asked for does not exist, or is another tenant's."""
 
     code = "not_found"
+
+
+class HiddenError(NotFoundError):
+    """It is another's, and answered like what does not exist; only the audit tells them apart."""
 
 
 class NotConfiguredError(NotFoundError):
@@ -88,13 +97,30 @@ class HistoryForgottenError(CallerError):
 
 
 class NotAuthenticatedError(WharfingerError):
-    """The credentials are missing, malformed, unknown or wrong. ``detail`` is for the caller."""
+    """The credentials are missing, malformed, unknown or wrong.
+
+    Args:
+        detail: what is wrong, for the caller.
+        reason: a word for it, for the audit; the error's code by default.
+        caller: whose credentials they are, where that is known.
+        proven: whether the caller has shown to be that, and is refused for something else.
+    """
 
     code = "not_authenticated"
 
-    def __init__(self, detail: str) -> None:
+    def __init__(
+        self,
+        detail: str,
+        *,
+        reason: str = "",
+        caller: Caller | None = None,
+        proven: bool = False,
+    ) -> None:
         super().__init__(detail)
         self.detail = detail
+        self.reason = reason or self.code
+        self.caller = caller
+        self.proven = proven
 
 
 class TokenExpiredError(NotAuthenticatedError):

@@ -17,6 +17,7 @@ from wharfinger.http.hss.beside import (
     show_image_upload_command,
 )
 from wharfinger.http.hss.call import hss_call
+from wharfinger.http.hss.events import list_container_image_logs
 from wharfinger.http.hss.images import (
     list_registry_images,
     list_swr_images,
@@ -33,6 +34,7 @@ from wharfinger.http.hss.registry_changes import (
 from wharfinger.http.hss.synchronize import create_image_synchronize_task, run_image_synchronize
 from wharfinger.http.hss.tasks import list_task_registries, list_tasks
 from wharfinger.http.iam.routes import make_iam
+from wharfinger.http.refusals import refusal_hook
 from wharfinger.http.root import show_health, show_readiness, show_version
 from wharfinger.http.services import Services
 
@@ -53,6 +55,7 @@ HSS = (
     update_registry,
     delete_registry,
     batch_delete_registry,
+    list_container_image_logs,
 )
 
 
@@ -73,6 +76,7 @@ def create_app(services: Services) -> Asgi:
             "call": Provide(hss_call),
         },
         exception_handlers={Exception: answer_failure},
+        after_exception=[refusal_hook(services)],
         request_max_body_size=MAX_BODY_BYTES,
         openapi_config=None,
         logging_config=None,

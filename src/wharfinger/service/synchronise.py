@@ -16,7 +16,7 @@ from wharfinger.domain.model import (
     TaskProgress,
 )
 from wharfinger.service.inventory import granted_enterprise_projects
-from wharfinger.store import registries, runs
+from wharfinger.store import audit, registries, runs
 from wharfinger.store.database import Connection, Database
 from wharfinger.sync.engine import Jobs
 
@@ -126,6 +126,14 @@ class Synchroniser:
                 await self._jobs.plan(
                     tx, project_id=caller.project_id, run_id=run.id, registry_id=run.registry_id
                 )
+        await audit.record(
+            tx,
+            caller,
+            "image.synchronize",
+            target=f"task {task_id}",
+            outcome="queued",
+            details={**requested, "full": full, "registries": list(chosen)},
+        )
         return task_id
 
     async def tasks(
