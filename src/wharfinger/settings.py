@@ -55,6 +55,7 @@ class Settings:
     database_app_url: str | None
     pg_bin: str | None
     secret_key_file: Path
+    secret_commands: Path | None
     allow_networks: tuple[Network, ...]
     listen: str
     trusted_proxies: tuple[Network, ...]
@@ -295,6 +296,13 @@ def _rules(environment: Mapping[str, str]) -> tuple[_Rule, ...]:
             "the keys that seal secrets at rest",
         ),
         _Rule(
+            "secret_commands",
+            "WHARFINGER_SECRET_COMMANDS",
+            lambda text: Path(text).expanduser().absolute(),
+            lambda _: None,
+            "a folder of programs that --secret-from exec:PROGRAM may run; without it none is run",
+        ),
+        _Rule(
             "allow_networks",
             "WHARFINGER_ALLOW_NETWORKS",
             _networks,
@@ -456,3 +464,13 @@ def child_environment(settings: Settings) -> dict[str, str]:
                 else str(setting.value)
             )
     return environment
+
+
+def environment_variable(name: str) -> str | None:
+    """One variable as it is now, for a secret that is kept in it."""
+    return os.environ.get(name)
+
+
+def command_environment() -> dict[str, str]:
+    """What a program of the operator's gets to see: none of our own settings and secrets."""
+    return {name: os.environ[name] for name in ("HOME", "LANG", "PATH", "TZ") if name in os.environ}

@@ -17,7 +17,12 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from wharfinger.domain.errors import SetupError, StoreUnavailableError
 from wharfinger.domain.examination import Contact
-from wharfinger.domain.model import RegistryCredential, RegistryRef, RepositoryFilter
+from wharfinger.domain.model import (
+    FoundRegistry,
+    RegistryCredential,
+    RegistryRef,
+    RepositoryFilter,
+)
 from wharfinger.domain.ports import Source
 from wharfinger.identity.authentication import Authenticator
 from wharfinger.identity.keystone import ExternalTokens, ServiceAccount
@@ -32,13 +37,15 @@ from wharfinger.service.labels import Labels
 from wharfinger.service.ledger import Ledger
 from wharfinger.service.registries import Registries
 from wharfinger.service.schedules import Schedules
+from wharfinger.service.swr import SwrAccounts
 from wharfinger.service.synchronise import Synchroniser
 from wharfinger.service.trail import Trail
-from wharfinger.settings import Settings
-from wharfinger.sources import filter_of, open_source
+from wharfinger.settings import Settings, command_environment, environment_variable
+from wharfinger.sources import filter_of, find_registries, open_source
 from wharfinger.sources._addresses import AddressPolicy
 from wharfinger.sources._examining import WatchedTransport, make_contact
 from wharfinger.sources._http import AioTransport, RequestCount, counting_requests
+from wharfinger.sources.references import References
 from wharfinger.store.callers import Callers
 from wharfinger.store.database import Database, DatabaseAddress, connection_options
 from wharfinger.store.embedded import hold
@@ -127,6 +134,14 @@ class SourceOpener:
         source = self._source(registry, credential, transport)
         return OpenedSource(source, transport, filter_of(registry))
 
+    async def find(
+        self, service: RegistryRef, credential: RegistryCredential
+    ) -> Sequence[FoundRegistry]:
+        """Ask a service which registries it has; ``service`` names none of them."""
+        transport = AioTransport(self._policy(service), ca_pem=service.ca_pem)
+        async with contextlib.aclosing(transport):
+            return await find_registries(service, credential, self._http(service, transport))
+
     def watched(self, registry: RegistryRef, credential: RegistryCredential) -> WatchedSource:
         """Open one registry's source so that every exchange can be looked at afterwards."""
         policy = self._policy(registry)
@@ -149,10 +164,12 @@ class SourceOpener:
     def _source(
         self, registry: RegistryRef, credential: RegistryCredential, transport: AioTransport
     ) -> Source:
-        http = PacedHttp(
+        return open_source(registry, credential, self._http(registry, transport))
+
+    def _http(self, registry: RegistryRef, transport: AioTransport) -> PacedHttp:
+        return PacedHttp(
             transport, self._budgets, key=registry.project_id, deadline_s=self._deadline_s
         )
-        return open_source(registry, credential, http)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,8 +181,10 @@ class House:
     keys: Sealer
     queue: SyncQueue
     opener: SourceOpener
+    references: References
     synchroniser: Synchroniser
     registries: Registries
+    swr: SwrAccounts
     inventory: Inventory
     held: HeldImages
     hints: Hints
@@ -213,7 +232,7 @@ class House:
 
     def engine(self) -> Engine:
         """An engine of one's own."""
-        return Engine(self.database, self.keys, self.opener, self.queue)
+        return Engine(self.database, self.keys, self.opener, self.queue, resolve=self.references)
 
     @contextlib.asynccontextmanager
     async def worker(self, *, name: str = "worker") -> AsyncIterator[Worker]:
@@ -361,8 +380,14 @@ async def open_house(
             SharedBudgets(database, start=settings.host_concurrency, lease_s=LEASE_S)
         )
         opener = SourceOpener(settings, budgets)
+        references = References(
+            variable=environment_variable,
+            environment=command_environment(),
+            commands=settings.secret_commands,
+        )
         callers = Callers(database, keys)
         ledger = Ledger(database)
+        registries = Registries(database, keys, opener, resolve=references)
         async with (
             contextlib.aclosing(budgets),
             contextlib.aclosing(ledger),
@@ -375,14 +400,16 @@ async def open_house(
                 keys=keys,
                 queue=queue,
                 opener=opener,
+                references=references,
                 synchroniser=Synchroniser(database, queue),
-                registries=Registries(database, keys, opener),
+                registries=registries,
+                swr=SwrAccounts(database, keys, registries, opener.find),
                 inventory=Inventory(Reading(database)),
                 held=HeldImages(database),
                 hints=Hints(database, queue),
                 history=History(database, days=settings.history_days),
                 schedules=Schedules(database, queue, jitter_s=settings.schedule_jitter_s),
-                doctor=Doctor(database, keys, opener.watched),
+                doctor=Doctor(database, keys, opener.watched, resolve=references),
                 labels=Labels(database),
                 callers=callers,
                 principals=Principals(database),

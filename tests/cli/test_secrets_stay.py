@@ -7,6 +7,7 @@ import threading
 import urllib.error
 import urllib.request
 import uuid
+from collections import Counter
 from pathlib import Path
 
 import psycopg
@@ -50,7 +51,7 @@ class Planted(dict):
 
 
 class Watcher:
-    """Reads every command line of the machine, and the environments of a family, all the time."""
+    """Reads every command line of the machine, and the environments of the database's processes."""
 
     def __init__(self, planted: Planted, data_dir: Path) -> None:
         self._planted = planted
@@ -59,6 +60,7 @@ class Watcher:
         self._thread = threading.Thread(target=self._watch)
         self.found: set[tuple[str, str]] = set()
         self.servers = 0
+        self._looks: Counter[str] = Counter()
 
     def __enter__(self):
         self._thread.start()
@@ -69,10 +71,13 @@ class Watcher:
         self._thread.join()
 
     def _watch(self) -> None:
-        while not self._stop.wait(0.05):
+        while not self._stop.wait(0.1):
             for process in Path("/proc").glob("[0-9]*"):
-                with contextlib.suppress(OSError):
-                    self._look(process)
+                # More than once, because a process has its parent's line before it has its own.
+                if self._looks[process.name] < 5:
+                    self._looks[process.name] += 1
+                    with contextlib.suppress(OSError):
+                        self._look(process)
 
     def _look(self, process: Path) -> None:
         line = (process / "cmdline").read_bytes()
@@ -160,7 +165,7 @@ def login(user, password):
 def settle_in(day, registries, address, data_dir):
     good, echoing, untrusted, babbling = registries
     plant = day.planted
-    day.run("project", "create", PROJECT, "--id", PROJECT)
+    asyncio.run(make_project(address, data_dir))
     user = ("--project", PROJECT, "--policy", "full-access", "--password-stdin")
     day.run("user", "create", "alice", *user, stdin=plant["password of alice"])
     day.run("credential", "create", "--project", PROJECT, "--json", issues="secret_key")
@@ -184,6 +189,12 @@ def settle_in(day, registries, address, data_dir):
     asyncio.run(add_all(others, address, data_dir))
 
 
+async def make_project(address, data_dir):
+    settings = read_settings(environment={"WHARFINGER_DATA_DIR": str(data_dir)})
+    async with open_house(settings, address) as house:
+        await house.callers.create_project(PROJECT, PROJECT)
+
+
 async def add_all(others, address, data_dir):
     settings = read_settings(environment={"WHARFINGER_DATA_DIR": str(data_dir)})
     operator = Caller(project_id=PROJECT, project_name="", principal="test", is_operator=True)
@@ -196,7 +207,6 @@ async def add_all(others, address, data_dir):
 
 def have_a_bad_day(day, url, database):
     plant = day.planted
-    day.run("registry", "test", "--project", PROJECT, "--name", "echo", code=1)
     day.run("sync", "--project", PROJECT, code=1)
     tokens, images = f"{url}/v3/auth/tokens", f"{url}/v5/{PROJECT}/image/registries/images"
     good = login("alice", plant["password of alice"])
@@ -229,6 +239,7 @@ def everything_stored(database):
             yield f"the table {table}", b"".join(rows)
 
 
+@pytest.mark.timeout(400)
 def test_no_planted_secret_is_found_where_none_belongs(data_dir, planted, registries):
     commands = Commands(data_dir)
     day = Day(commands, planted)

@@ -55,7 +55,8 @@ class ScriptedSynchroniser:
             raise self.failure
         if kind == "SwrShared":
             raise NotConfiguredError(
-                f"no SwrShared registry; run: wharfinger registry add --project {caller.project_id}"
+                "no SwrShared registry; run: wharfinger swr configure --project"
+                f" {caller.project_id}"
             )
         self.asked.append((caller.project_id, kind, enterprise_project_id))
         return TASK_ID
@@ -184,6 +185,7 @@ class House:
         locks = Locks()
         if self._make_synchroniser is not None:
             self.synchroniser = self._make_synchroniser(self.database)
+        self.registries = Registries(self.database, self.keys, opener=None)
         app = create_app(
             Services(
                 authenticator=Authenticator(self.callers, locks=locks),
@@ -194,7 +196,7 @@ class House:
                 history=History(self.database, days=400),
                 held=HeldImages(self.database),
                 hints=self.hints,
-                registries=Registries(self.database, self.keys, opener=None),
+                registries=self.registries,
                 ledger=self.ledger,
                 trail=Trail(self.database, days=400),
                 schedules=Schedules(self.database, _NoJobs()),

@@ -19,6 +19,7 @@ from wharfinger.cli import (
     schedules,
     serve,
     show_settings,
+    swr,
     sync,
     users,
 )
@@ -54,6 +55,7 @@ registries.registries.command("hint-token")(hints.hint_token)
 app.add_typer(history.image, name="image")
 app.add_typer(history.history, name="history")
 app.add_typer(registries.registries, name="registry")
+app.add_typer(swr.swr, name="swr")
 app.add_typer(labels.labels, name="label")
 app.add_typer(schedules.schedules, name="schedule")
 people.projects.command("time-zone")(schedules.time_zone)

@@ -55,6 +55,19 @@ class NotConfiguredError(NotFoundError):
     code = "not_configured"
 
 
+class NotOfferedError(NotFoundError):
+    """The cloud has this operation, and Wharfinger does not."""
+
+    code = "not_offered"
+
+    def __init__(self, operation: str) -> None:
+        super().__init__(
+            f"{operation} is not offered by this service, which keeps the list of images and"
+            " neither scans them nor watches hosts and containers"
+        )
+        self.operation = operation
+
+
 class NotGrantedError(CallerError):
     """The caller is known, but this is not theirs to ask for."""
 
@@ -221,6 +234,12 @@ class ForbiddenError(CredentialsError):
     """403: the credentials are known but lack the permission."""
 
     code = "forbidden"
+
+
+class CredentialsNeededError(CredentialsError):
+    """No secret is stored, or the place where it is kept does not give it."""
+
+    code = "credentials_needed"
 
 
 class MissingError(SourceError):

@@ -116,12 +116,14 @@ class RegistryRef(msgspec.Struct, frozen=True, kw_only=True):
 class RegistryCredential(msgspec.Struct, frozen=True, kw_only=True):
     """A secret in the clear, as short-lived as possible; never logged, never in a job.
 
-    ``identity`` is a user name, an access key, or empty for a bare IAM token.
+    ``identity`` is a user name, an access key, or empty for a bare IAM token. ``reference`` names
+    where the secret is kept instead of here: ``env:NAME``, ``file:/PATH`` or ``exec:COMMAND``.
     """
 
     kind: str  # "none", "basic", "access_key" or "token"
     identity: str = ""
     secret: str = ""
+    reference: str = ""
 
     def __repr__(self) -> str:
         return f"RegistryCredential(kind={self.kind!r}, identity={self.identity!r}, secret=***)"
@@ -332,6 +334,7 @@ class TaskProgress(msgspec.Struct, frozen=True, kw_only=True):
     created_at: dt.datetime
     finished_at: dt.datetime | None
     runs: tuple[RunProgress, ...]
+    everything: bool = False  # every registry was asked for, not some by name or kind
 
 
 class TaskFilter(msgspec.Struct, frozen=True, kw_only=True):

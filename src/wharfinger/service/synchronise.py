@@ -219,9 +219,9 @@ def _choose(known: Mapping[str, str], chosen: Sequence[tuple[str, str]]) -> list
 
 def _how_to_configure(caller: Caller, kind: str) -> str:
     return (
-        f"the project has no {kind} registry; add one with: wharfinger registry add"
-        f" --project {caller.project_id} --kind {kind} --name NAME --address URL"
-        " --access-key AK --secret-key-stdin"
+        f"the project has no {kind} registry; configure its access to SWR with: wharfinger swr"
+        f" configure --project {caller.project_id} --region REGION --access-key AK"
+        " --secret-key-stdin"
     )
 
 

@@ -123,13 +123,15 @@ class HarborUpstream(OciUpstream):
         accounts: who may log in, by name.
     """
 
-    token_path = "/service/token"  # noqa: S105 - a path
-    service = "harbor-registry"
-
     def __init__(
         self, world: World | None = None, *, host: str = "127.0.0.1", port: int = 0
     ) -> None:
-        super().__init__(world, OciBehaviour(auth="bearer"), host=host, port=port)
+        registry = OciBehaviour(
+            auth="bearer",
+            token_path="/service/token",  # noqa: S106 - a path
+            service="harbor-registry",
+        )
+        super().__init__(world, registry, host=host, port=port)
         self.harbor = HarborBehaviour()
         self.accounts = {
             ADMINISTRATOR: Account(name=ADMINISTRATOR, password="Harbor-Password-1")  # noqa: S106 - made up
