@@ -386,8 +386,8 @@ async def open_house(
             commands=settings.secret_commands,
         )
         callers = Callers(database, keys)
-        ledger = Ledger(database)
         registries = Registries(database, keys, opener, resolve=references)
+        ledger = Ledger(database)
         async with (
             contextlib.aclosing(budgets),
             contextlib.aclosing(ledger),

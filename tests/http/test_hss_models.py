@@ -25,6 +25,8 @@ NEEDED = {
 # The SDK's model, our shape, and the keys that are ours alone.
 SHAPES = [
     ("RegistryInfo", wire.Registry, set()),
+    ("ContainerImageLogResponseInfo", wire.ImageEvent, set()),
+    ("ListContainerImageLogsResponse", wire.ImageEvents, set()),
     ("RegistryImagesInfo", wire.RegistryImage, set()),
     ("AssociateImagesInfo", wire.AssociatedImage, set()),
     ("PrivateImageRepositoryInfo", wire.SwrImage, set()),

@@ -58,7 +58,7 @@ def row_of(path) -> str:
 # --- what is stored -------------------------------------------------------------------------------
 
 
-@pytest.mark.hard_case("H20", guard="wharfinger.sources.harbor:_artifacts")
+@pytest.mark.hard_case("H20", guard="wharfinger.sources.harbor:_place")
 async def test_artifacts_of_every_sort_are_stored_as_what_they_are(yard, harbor):
     path = "team/deep/er/app"
     harbor.push(path, "v1")

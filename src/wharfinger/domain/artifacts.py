@@ -43,7 +43,10 @@ class Referrer(msgspec.Struct, frozen=True, kw_only=True):
 _PARTS = (
     (("spdx", "cyclonedx", "syft", "sbom"), ArtifactKind.SBOM),
     (("in-toto", "dsse", "attestation", "slsa"), ArtifactKind.ATTESTATION),
-    (("simplesigning", "notary.signature", "cosign", "sigstore"), ArtifactKind.SIGNATURE),
+    (
+        ("simplesigning", "notary.signature", "cosign", "sigstore", "signature.notation"),
+        ArtifactKind.SIGNATURE,
+    ),
     (("cncf.helm",), ArtifactKind.CHART),
 )
 # Where an envelope's type leaves open what is in it, these annotations tell: in-toto's own, and

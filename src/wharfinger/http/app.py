@@ -47,7 +47,6 @@ HSS = (
     list_task_registries,
     list_registries,
     show_asset_statistics,
-    list_container_image_logs,
     list_registry_statistics,
     show_image_upload_command,
     list_image_scan_policy,
@@ -56,6 +55,7 @@ HSS = (
     update_registry,
     delete_registry,
     batch_delete_registry,
+    list_container_image_logs,
 )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from wharfinger.testing.model import PLANTED
 from wharfinger.testing.oci import OciBehaviour
 
 CATALOG = "registry:catalog:*"
@@ -154,9 +155,9 @@ def _acr(*, anything_else: bool) -> OciBehaviour:
         token_field="access_token",  # noqa: S106 - the name of a field
         expires_in=None,
         page_cap=3,
-        refresh_token="refresh-token-of-acr" if anything_else else "",
-        entra_token="access-token-of-entra" if anything_else else "",
-        password="unused" if anything_else else "principal-Password-1",
+        refresh_token=f"refresh-{PLANTED}-of-acr" if anything_else else "",
+        entra_token=f"access-{PLANTED}-of-entra" if anything_else else "",
+        password="unused" if anything_else else f"principal-{PLANTED}-Password-1",
     )
 
 

@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, unquote
 from wharfinger.testing import _aql
 from wharfinger.testing.content import Content, wire_time
 from wharfinger.testing.faults import Answer, Asked, json_answer
-from wharfinger.testing.model import World
+from wharfinger.testing.model import PLANTED, World
 from wharfinger.testing.oci import OciBehaviour, OciUpstream
 from wharfinger.testing.server import LoopbackServer
 
@@ -69,9 +69,9 @@ class JfrogBehaviour:
     """
 
     username: str = "reader"
-    password: str = field(default="reader-Password-1", repr=False)
-    api_key: str = field(default="AKCp8-reader-Key-1", repr=False)
-    access_token: str = field(default="eyJ-reader-Access-Token-1", repr=False)
+    password: str = field(default=f"reader-{PLANTED}-Password-1", repr=False)
+    api_key: str = field(default=f"AKCp8-{PLANTED}-Key-1", repr=False)
+    access_token: str = field(default=f"eyJ-{PLANTED}-Access-Token-1", repr=False)
     anonymous: bool = False
     administrator: bool = False
     aql_status: int | None = None

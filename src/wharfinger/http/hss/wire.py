@@ -244,27 +244,6 @@ class TaskRegistries(msgspec.Struct, frozen=True, kw_only=True):
     data_list: list[TaskRegistry]
 
 
-class ImageEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """``ContainerImageLogResponseInfo``. ``content`` is JSON."""
-
-    resource_name: str
-    resource_type: str
-    event_name: str
-    event_id: str
-    event_type: str
-    source_ip: str
-    user_name: str
-    time: int
-    content: str
-
-
-class ImageEvents(msgspec.Struct, frozen=True, kw_only=True):
-    """``ListContainerImageLogsResponse``."""
-
-    total_num: int
-    data_list: list[ImageEvent]
-
-
 class RegistryStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """The answer of ``image/registries/statistics``."""
 
@@ -355,3 +334,24 @@ class AddedRegistry(msgspec.Struct, frozen=True, kw_only=True):
 
 class Done(msgspec.Struct, frozen=True, kw_only=True):
     """An answer that has nothing to tell."""
+
+
+class ImageEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """``ContainerImageLogResponseInfo``. ``content`` is JSON."""
+
+    resource_name: str
+    resource_type: str
+    event_name: str
+    event_id: str
+    event_type: str
+    source_ip: str
+    user_name: str
+    time: int
+    content: str
+
+
+class ImageEvents(msgspec.Struct, frozen=True, kw_only=True):
+    """``ListContainerImageLogsResponse``."""
+
+    total_num: int
+    data_list: list[ImageEvent]
