@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from collections.abc import Iterator
 
@@ -11,12 +12,20 @@ from house import House, Tenant
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from wharfinger.service.synchronise import Synchroniser
 from wharfinger.store.cluster import DATABASE, OWNER
 from wharfinger.store.database import DatabaseAddress, connection_options
 
 
 @pytest.fixture(scope="session")
 def shared_house(cluster, administrator, tmp_path_factory) -> Iterator[House]:
+    with house_of_its_own(cluster, administrator, tmp_path_factory) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def house_of_its_own(cluster, administrator, tmp_path_factory, synchroniser=None):
+    """A server over a database that lives as long as it does."""
     name = f"test_{uuid.uuid4().hex}"
     administrator.execute(
         sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {} STRATEGY wal_log").format(
@@ -29,11 +38,30 @@ def shared_house(cluster, administrator, tmp_path_factory) -> Iterator[House]:
     )
     options = connection_options(address.owner)
     with psycopg.connect(address.owner, autocommit=True, options=options) as connection:
-        running = House(address, tmp_path_factory.mktemp("keys") / "secret.key", connection)
+        key_file = tmp_path_factory.mktemp("keys") / "secret.key"
+        running = House(address, key_file, connection, synchroniser)
         running.start()
         yield running
         running.stop()
     administrator.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+class NobodyWorks:
+    """Takes jobs in and leaves them there."""
+
+    async def plan(self, tx, **job) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def house_with_tasks(cluster, administrator, tmp_path_factory) -> Iterator[House]:
+    """A server with the real synchroniser, for a module of tests."""
+
+    def synchroniser(database):
+        return Synchroniser(database, NobodyWorks())
+
+    with house_of_its_own(cluster, administrator, tmp_path_factory, synchroniser) as running:
+        yield running
 
 
 @pytest.fixture

@@ -19,7 +19,12 @@ from wharfinger.domain.errors import (
     UnsupportedError,
     UpstreamFailureError,
 )
-from wharfinger.domain.model import RegistryCredential, RegistryRef, RepositoryName
+from wharfinger.domain.model import (
+    RegistryCredential,
+    RegistryRef,
+    RepositoryName,
+    RepositoryRef,
+)
 from wharfinger.sources import check_registry, filter_of, read_notification
 from wharfinger.testing.content import OCI_INDEX, image, index
 from wharfinger.testing.faults import json_answer
@@ -448,6 +453,39 @@ async def test_what_is_attached_is_listed_as_what_it_is(harbor):
     assert harbor.requests(f"/manifests/{sbom.digest}") == []
 
 
+async def test_what_belongs_to_an_image_is_told_without_a_pull(harbor):
+    app = RepositoryRef(namespace="team", name="deep/app")
+    content = harbor.push("team/deep/app", "v1")
+    other = harbor.push("team/deep/app", "v2")
+    attached = {
+        kind: harbor.attach(content.digest, kind).digest
+        for kind in ("signature.cosign", "signature.notation", "sbom.harbor", "accelerator.nydus")
+    }
+
+    async with reading(harbor) as source:
+        found = await source.referrers(app, content.digest, ["v1"])
+        none = await source.referrers(app, other.digest)
+
+    assert {(one.digest, one.artifact_type) for one in found} == {
+        (digest, kind) for kind, digest in attached.items()
+    }
+    assert [one.kind for one in found] == ["signature", "signature", "sbom", "other"]
+    assert none == ()
+    assert harbor.requests("/v2/") == []
+
+
+async def test_what_an_old_harbor_keeps_under_a_tag_belongs_to_the_image(harbor):
+    content = harbor.push("team/app", "v1")
+    tag = content.digest.replace(":", "-") + ".sig"
+    signature = harbor.push("team/app", tag)
+
+    async with reading(harbor) as source:
+        (repository,) = await repositories_of(source)
+        (found,) = await source.referrers(repository, content.digest, ["v1", tag])
+
+    assert (found.digest, found.kind) == (signature.digest, "signature")
+
+
 async def test_a_chart_is_no_container_image_and_costs_no_manifest(harbor):
     helm = "application/vnd.cncf.helm.config.v1+json"
     content = harbor.push("team/app", "1.2.3")
@@ -466,7 +504,7 @@ async def test_signatures_that_an_old_harbor_takes_for_images_are_told_by_their_
 
     _, images = await artifacts_of(harbor, manifests=False)
 
-    assert images[signature.digest].artifact_type == "cosign.sig"
+    assert images[signature.digest].artifact_type == "signature.cosign"
     assert images[content.digest].artifact_type == ""
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from stages import known_to
 
+from serving import serving
 from wharfinger.domain.errors import NotAuthenticatedError
 from wharfinger.domain.model import RunOutcome
 from wharfinger.store.registries import NewRegistry, RegistryChange
@@ -55,7 +58,7 @@ def row_of(path) -> str:
 # --- what is stored -------------------------------------------------------------------------------
 
 
-@pytest.mark.hard_case("H20", guard="wharfinger.sources.harbor:_artifacts")
+@pytest.mark.hard_case("H20", guard="wharfinger.sources.harbor:_place")
 async def test_artifacts_of_every_sort_are_stored_as_what_they_are(yard, harbor):
     path = "team/deep/er/app"
     harbor.push(path, "v1")
@@ -267,6 +270,65 @@ async def test_a_project_that_is_no_longer_named_is_hidden_and_not_retired(yard,
     assert hidden == 20
     assert (run.outcome, run.retired) == (RunOutcome.COMPLETE, 0)
     assert {kind for kind, _ in yard.events()} == {"added", "hidden"}
+
+
+# --- what HSS tells of it -------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:Method .* is deprecated:DeprecationWarning")
+async def test_the_official_sdk_lists_harbor_and_its_images_by_type(yard, harbor):
+    content = harbor.push("team/deep/er/app", "v1")
+    harbor.attach(content.digest, "signature.cosign")
+    manifests = index("multi", created=harbor.world.clock.now(), platforms=PLATFORMS)
+    harbor.push("team/deep/er/app", "multi", content=manifests)
+    await add(yard, harbor)
+    await yard.sync()
+
+    async with serving(yard.house) as url:
+        client = await sdk_client(yard, url)
+        told = await asyncio.to_thread(everything, client)
+
+    (registry,), (other,) = told["Harbor"], [told["Other"]]
+    assert (registry.registry_name, registry.registry_type) == ("harbour", "Harbor")
+    assert (registry.status, registry.registry_addr) == ("success", harbor.host)
+    assert (registry.api_version, registry.images_num) == ("V2", 26)
+    assert other == []
+    assert told["harbor"].total_num == 2
+    assert told["jfrog"].total_num == 0
+    images = {row.image_version: row for row in told["harbor"].data_list}
+    assert {(row.image_type, row.registry_type) for row in images.values()} == {
+        ("harbor", "Harbor")
+    }
+    assert (images["v1"].namespace, images["v1"].image_name) == ("team", "deep/er/app")
+    assert (images["v1"].image_digest, images["v1"].image_id) == (content.digest, content.image_id)
+    assert [p.image_digest for p in images["multi"].association_images] == [
+        child.digest for child in manifests.children
+    ]
+
+
+async def sdk_client(yard, url):
+    from huaweicloudsdkcore.auth.credentials import BasicCredentials
+    from huaweicloudsdkhss.v5 import HssClient
+
+    key = await yard.house.callers.create_credential(yard.caller.project_id)
+    credentials = BasicCredentials(key.access_key, key.secret_key, yard.caller.project_id)
+    return HssClient.new_builder().with_credentials(credentials).with_endpoint(url).build()
+
+
+def everything(client):
+    from huaweicloudsdkhss.v5 import ListRegistryImagesRequest, ListRegistryRequest
+
+    registries = {
+        kind: client.list_registry(ListRegistryRequest(registry_type=kind)).data_list
+        for kind in ("Harbor", "Other")
+    }
+    images = {
+        kind: client.list_registry_images(
+            ListRegistryImagesRequest(image_type=kind, namespace="team", limit=200)
+        )
+        for kind in ("harbor", "jfrog")
+    }
+    return registries | images
 
 
 # --- webhooks -------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ import msgspec
 
 from wharfinger.testing.content import DOCKER_CONFIG, OCI_CONFIG, OCI_MANIFEST, Content, digest_of
 from wharfinger.testing.faults import Answer, Asked, json_answer
-from wharfinger.testing.model import Repository, UnknownNameError, World
+from wharfinger.testing.model import PLANTED, Repository, UnknownNameError, World
 from wharfinger.testing.oci import OciBehaviour, OciUpstream
 
 T = TypeVar("T")
@@ -123,16 +123,18 @@ class HarborUpstream(OciUpstream):
         accounts: who may log in, by name.
     """
 
-    token_path = "/service/token"  # noqa: S105 - a path
-    service = "harbor-registry"
-
     def __init__(
         self, world: World | None = None, *, host: str = "127.0.0.1", port: int = 0
     ) -> None:
-        super().__init__(world, OciBehaviour(auth="bearer"), host=host, port=port)
+        registry = OciBehaviour(
+            auth="bearer",
+            token_path="/service/token",  # noqa: S106 - a path
+            service="harbor-registry",
+        )
+        super().__init__(world, registry, host=host, port=port)
         self.harbor = HarborBehaviour()
         self.accounts = {
-            ADMINISTRATOR: Account(name=ADMINISTRATOR, password="Harbor-Password-1")  # noqa: S106 - made up
+            ADMINISTRATOR: Account(name=ADMINISTRATOR, password=f"Harbor-{PLANTED}-Password-1")
         }
         self._accessories: dict[str, list[Accessory]] = {}
         self._kinds: dict[str, tuple[str, str]] = {}
@@ -168,7 +170,7 @@ class HarborUpstream(OciUpstream):
         full = f"robot${projects[0]}+{name}" if len(projects) == 1 else f"robot${name}"
         made = Account(
             name=full,
-            password=f"{name}-Robot-Secret-1",
+            password=f"{name}-{PLANTED}-Robot-Secret-1",
             projects=frozenset(projects) if projects else None,
         )
         self.accounts[full] = made
