@@ -14,6 +14,7 @@ from psycopg import sql
 
 from wharfinger.domain.policy import read_policy
 from wharfinger.http.app import create_app
+from wharfinger.http.hss.not_offered import NOT_OFFERED
 from wharfinger.identity.passwords import hash_password
 
 HOUR = dt.timedelta(hours=1)
@@ -31,7 +32,7 @@ def house(house_with_tasks):
 def tenant(house):
     """A tenant with a registry of its own, and a user who may do everything."""
     tenant = house.tenant()
-    tenant.registry_id = str(tenant.registry("docker", "Other"))
+    tenant.registry_id = str(tenant.registry("docker", "Other", stale_after="1 day"))
     tenant.registry("swr", "SwrPrivate")
     tenant.alice = add_user(house, tenant, "alice", {"Effect": "Allow", "Action": ["*:*:*"]})
     return tenant
@@ -81,6 +82,8 @@ def send(house, path, **options):
 def changing_routes():
     for route in create_app(None)._app.routes:
         for handler in route.route_handlers:
+            if NOT_OFFERED in handler.opt:
+                continue
             for method in handler.http_methods - {"OPTIONS", "GET", "HEAD"}:
                 yield method, re.sub(r":str", "", route.path)
 
@@ -149,10 +152,47 @@ def remove_label(house, tenant):
     return send(house, label_path(tenant), method="DELETE", token=tenant.alice)
 
 
+def add_registry(house, tenant):
+    body = {
+        "registry_name": "added",
+        "registry_type": "Harbor",
+        "registry_addr": "harbor.example",
+        "registry_username": "robot",
+        "registry_password": "planted-registry-password",
+    }
+    return post(house, f"/v5/{tenant.id}/image/registries", tenant.alice, body)
+
+
+def update_registry(house, tenant):
+    path = f"/v5/{tenant.id}/image/registries/{tenant.registry_id}"
+    body = {"registry_username": "robot", "registry_password": "planted-registry-password"}
+    return send(house, path, method="PUT", token=tenant.alice, body=json.dumps(body).encode())
+
+
+def delete_registry(house, tenant):
+    path = f"/v5/{tenant.id}/image/registries/{tenant.registry_id}"
+    return send(house, path, method="DELETE", token=tenant.alice)
+
+
+def delete_registries(house, tenant):
+    path = f"/v5/{tenant.id}/image/registries/batch-delete"
+    return post(house, path, tenant.alice, {"ids": [tenant.registry_id]})
+
+
 # What changes something: the call that does it, and the entry it leaves.
 CHANGES = {
     ("POST", "/v5/{project_id}/image/synchronize"): (synchronize, "image.synchronize"),
     ("POST", "/v5/{project_id}/image/image-sync/tasks"): (synchronize_all, "image.synchronize"),
+    ("POST", "/v5/{project_id}/image/registries"): (add_registry, "registry.add"),
+    ("PUT", "/v5/{project_id}/image/registries/{registry_id}"): (update_registry, "registry.set"),
+    (
+        "DELETE",
+        "/v5/{project_id}/image/registries/{registry_id}",
+    ): (delete_registry, "registry.remove"),
+    (
+        "POST",
+        "/v5/{project_id}/image/registries/batch-delete",
+    ): (delete_registries, "registry.remove"),
     ("POST", "/v3/auth/tokens"): (log_in, "token.create"),
     ("DELETE", "/v3/auth/tokens"): (take_back, "token.revoke"),
     ("POST", "/v3.0/OS-CREDENTIAL/securitytokens"): (lend_a_key, "credential.create_temporary"),
@@ -186,9 +226,9 @@ def test_every_changing_route_leaves_an_entry(house, tenant, method, path):
     assert (method, path) in CHANGES, "say here how this route is called, and what it leaves"
     make, action = CHANGES[method, path]
 
-    status, headers, _ = make(house, tenant)
+    status, headers, body = make(house, tenant)
 
-    assert status < 300
+    assert status < 300, body
     found = entries(tenant, "request_id <> ''")
     assert len(found) == 1, (action, entries(tenant))
     entry = found[0]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+import aiohttp
 import pytest
 from stages import known_to
 
 from serving import serving
-from wharfinger.domain.errors import NotAuthenticatedError
 from wharfinger.domain.model import RunOutcome
 from wharfinger.store.registries import NewRegistry, RegistryChange
 from wharfinger.testing.content import index
@@ -94,12 +94,26 @@ async def test_an_unchanged_harbor_costs_one_request_and_writes_nothing(yard, ha
     quick = await yard.sync()
     full = await yard.sync(full=True)
 
-    # The list, a page of artifacts each, a challenge and a token, and a manifest for each digest.
-    assert first.outcome is RunOutcome.COMPLETE
+    # The list, a page of artifacts of each repository, and a manifest for each digest.
+    assert (first.outcome, first.requests) == (RunOutcome.COMPLETE, 1 + 6 + 24)
     assert first.added == 24
     assert (quick.outcome, quick.requests) == (RunOutcome.COMPLETE, 1)
     assert (full.outcome, full.requests) == (RunOutcome.COMPLETE, 1 + 6)
     assert yard.owner.execute("SELECT xmin, ctid, id FROM image ORDER BY id").fetchall() == before
+
+
+async def test_the_doctor_foretells_what_a_first_sync_costs(yard, harbor):
+    await add(yard, harbor, page_size=5)
+
+    report = await yard.house.doctor.examine(yard.caller, "harbour")
+    run = await yard.sync()
+
+    found = {finding.check: finding for finding in report.findings}
+    assert report.ok
+    assert found["catalog"].facts == {"repositories": 6, "is_exact": True}
+    assert found["paging"].facts["api"] == "v2.0 repositories"
+    assert found["size"].facts["images"] == run.images == 24
+    assert found["first_sync"].facts["requests"] == run.requests == 2 + 6 + 24
 
 
 async def test_only_what_changed_is_read_and_what_is_gone_is_retired(yard, harbor):
@@ -169,10 +183,8 @@ async def test_an_untagged_artifact_that_gets_a_tag_again_is_that_tag(yard, harb
 @pytest.mark.parametrize(
     ("status", "code", "reason"),
     [
-        (401, "UNAUTHORIZED", "unauthorised"),
         (403, "FORBIDDEN", "forbidden"),
         (404, "NOT_FOUND", "missing"),
-        (429, "TOO_MANY_REQUESTS", "throttled"),
         (500, "UNKNOWN", "upstream_failure"),
     ],
 )
@@ -196,7 +208,7 @@ async def test_one_repository_that_cannot_be_read_costs_no_other(
     assert run.retired == 0
 
 
-@pytest.mark.parametrize("bad", ["break", "empty", "html", "refuse", "cut", "total"])
+@pytest.mark.parametrize("bad", ["break", "empty", "refuse", "total"])
 async def test_a_bad_list_of_repositories_retires_nothing(yard, harbor, bad):
     await add(yard, harbor, page_size=4)
     await yard.sync()
@@ -205,9 +217,7 @@ async def test_a_bad_list_of_repositories_retires_nothing(yard, harbor, bad):
     faults = {
         "break": lambda: harbor.faults.answer(LIST, 500, skip=1),
         "empty": lambda: harbor.faults.empty_list(LIST),
-        "html": lambda: harbor.faults.html(LIST),
         "refuse": lambda: harbor.faults.answer(LIST, 403),
-        "cut": lambda: harbor.faults.cut_body(LIST, skip=1),
         "total": lambda: harbor.faults.rows(LIST, lambda rows: rows[:2]),
     }
     faults[bad]()
@@ -337,21 +347,32 @@ def everything(client):
 @pytest.mark.hard_case("H30", guard="wharfinger.sources._harbor_notifications:_Event.path")
 @pytest.mark.parametrize("cloud", [False, True])
 async def test_a_webhook_shows_a_deleted_tag_that_no_row_shows(yard, harbor, cloud):
-    registry_id = await add(yard, harbor)
+    await add(yard, harbor)
     await yard.sync()
     made = await yard.house.hints.make_token(yard.caller, "harbour")
     path = harbor.world.owned()[0].path
     harbor.delete_tag(path, "v1.1")
+    # It names another tag than the one that is gone.
     body = harbor.hook(path, "DELETE_ARTIFACT", tag="some-other-tag", cloud=cloud)
+    kind = "application/cloudevents+json" if cloud else "application/json"
 
-    with pytest.raises(NotAuthenticatedError):
-        await yard.house.hints.receive("forged", yard.caller.project_id, registry_id, body)
-    receipt = await yard.house.hints.receive(made.token, yard.caller.project_id, registry_id, body)
-    await yard.quiet()
+    async with serving(yard.house) as url:
+        forged = await post(url + made.path, body, kind, "Bearer forged")
+        answer = await post(url + made.path, body, kind, f"Bearer {made.token}")
+        await yard.quiet()
 
-    assert (receipt.repositories, receipt.ignored) == (1, 0)
+    assert (forged[0], answer) == (401, (200, {"repositories": 1, "ignored": 0}))
     assert yard.stored() == listed(harbor)
     assert ("retired", "v1.1") in yard.events()
+
+
+async def post(url, body, kind, authorization):
+    headers = {"Content-Type": kind, "Authorization": authorization}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(url, data=body, headers=headers) as answer,
+    ):
+        return answer.status, await answer.json()
 
 
 async def test_a_webhook_of_a_project_that_is_not_read_is_ignored(yard, harbor):
