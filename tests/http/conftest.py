@@ -2,38 +2,16 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 
-import psycopg
 import pytest
-from house import House, Tenant
-from psycopg import sql
-from psycopg.conninfo import make_conninfo
-
-from wharfinger.store.cluster import DATABASE, OWNER
-from wharfinger.store.database import DatabaseAddress, connection_options
+from house import House, Tenant, standing_house
 
 
 @pytest.fixture(scope="session")
 def shared_house(cluster, administrator, tmp_path_factory) -> Iterator[House]:
-    name = f"test_{uuid.uuid4().hex}"
-    administrator.execute(
-        sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {} STRATEGY wal_log").format(
-            sql.Identifier(name), sql.Identifier(DATABASE), sql.Identifier(OWNER)
-        )
-    )
-    address = DatabaseAddress(
-        owner=make_conninfo(cluster.address.owner, dbname=name),
-        app=make_conninfo(cluster.address.app, dbname=name),
-    )
-    options = connection_options(address.owner)
-    with psycopg.connect(address.owner, autocommit=True, options=options) as connection:
-        running = House(address, tmp_path_factory.mktemp("keys") / "secret.key", connection)
-        running.start()
+    with standing_house(cluster, administrator, tmp_path_factory.mktemp("keys")) as running:
         yield running
-        running.stop()
-    administrator.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 @pytest.fixture

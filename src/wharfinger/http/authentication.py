@@ -18,9 +18,9 @@ async def authenticated(request: AnyRequest, services: Services) -> Caller:
 
     Raises:
         NotAuthenticatedError: nobody we know.
+        OverRateError: somebody who has asked too often.
     """
-    raw = _raw(request.scope, await request.body(), services)
-    return await services.authenticator.authenticate(raw)
+    return await _admitted(_raw(request.scope, await request.body(), services), services)
 
 
 def check_project(project_id: str, caller: Caller) -> None:
@@ -52,6 +52,7 @@ async def authenticated_by_token(request: AnyRequest, services: Services, given:
 
     Raises:
         NotAuthenticatedError: there is none, or it does not hold.
+        OverRateError: it has been used too often.
     """
     raw = _raw(request.scope, await request.body(), services)
     if given is not None:
@@ -61,13 +62,21 @@ async def authenticated_by_token(request: AnyRequest, services: Services, given:
             raw_query=raw.raw_query,
             headers=[(b"x-auth-token", given.encode())],
         )
-        await services.authenticator.authenticate(alone)
+        await _admitted(alone, services)
         return given
     token = request.headers.get("X-Auth-Token")
     if token is None:
         raise NotAuthenticatedError("X-Auth-Token must be given")
-    await services.authenticator.authenticate(raw)
+    await _admitted(raw, services)
     return token
+
+
+async def _admitted(raw: RawRequest, services: Services) -> Caller:
+    caller = await services.authenticator.authenticate(raw)
+    # All tokens of one user count as one: a user makes as many as it likes.
+    name = f"{caller.account_id}/{caller.project_id}/{caller.principal}"
+    services.throttle.admit_credential(name)
+    return caller
 
 
 def _raw(scope: HTTPScope, body: bytes, services: Services) -> RawRequest:
