@@ -7,6 +7,7 @@ import contextlib
 import datetime as dt
 import threading
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from ipaddress import ip_network
@@ -127,6 +128,7 @@ class House:
     ) -> None:
         self._limits = limits or Limits()
         self.throttle = Throttle()
+        self.statuses: Counter[int] = Counter()
         self.sql = sql
         self._make_synchroniser = synchroniser
         self.synchroniser = ScriptedSynchroniser()
@@ -159,6 +161,7 @@ class House:
         self.ready = True
         self.synchroniser.__init__()
         self.throttle.__init__()
+        self.statuses.clear()
 
     def run(self, coroutine):
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(20)
@@ -167,6 +170,18 @@ class House:
     def connections(self) -> set:
         """The connections that are open now."""
         return self._server.server_state.connections
+
+    def answered(self, status: int) -> int:
+        """How many answers had this status since the test began."""
+        return self.statuses[status]
+
+    async def _counted(self, scope, receive, send) -> None:
+        async def counting(message) -> None:
+            if message["type"] == "http.response.start":
+                self.statuses[message["status"]] += 1
+            await send(message)
+
+        await self._app(scope, receive, counting)
 
     @property
     def room_taken(self) -> int:
@@ -213,7 +228,7 @@ class House:
                 throttle=self.throttle,
             )
         )
-        config = ServerConfig(self._app, host="127.0.0.1", port=0, limits=self._limits)
+        config = ServerConfig(self._counted, host="127.0.0.1", port=0, limits=self._limits)
         self._server = _Server(config)
         self._server.announce = self._announce
         await self._server.serve()

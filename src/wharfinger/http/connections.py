@@ -46,6 +46,7 @@ class ServerConfig(uvicorn.Config):
             http=Connection,
             # There are none, and an upgrade to one is no way around the rest.
             ws="none",
+            interface="asgi3",
             log_config=None,
             access_log=False,
             server_header=False,
