@@ -26,9 +26,9 @@ from wharfinger.http.services import TheServices
 
 MAX_IMAGE_SIZE = 2147483547
 MAX_STATISTIC = 65535
-_OLDER_MAX_TIME = 4070880000000
-_SCAN_STATES = ("unscan", "success", "scanning", "failed", "waiting_for_scan")
-_SEVERITIES = ("Security", "Low", "Medium", "High")
+OLDER_MAX_TIME = 4070880000000
+SCAN_STATES = ("unscan", "success", "scanning", "failed", "waiting_for_scan")
+SEVERITIES = ("Security", "Low", "Medium", "High")
 
 
 @get("/v5/{project_id:str}/image/registries/images", action="hss:images:list")
@@ -68,8 +68,8 @@ async def list_swr_images(call: TheCall, services: TheServices) -> Response[SwrI
         raise InvalidParameterError("image_type", f"is required: {' or '.join(types)}")
     # No registry has local images, so asking for them matches nothing.
     scope = call.scope(kinds=(KIND_OF_IMAGE_TYPE.get(image_type, image_type),))
-    wanted = _filter(query, scope, latest=_OLDER_MAX_TIME, synced=Span())
-    impossible = _asks_for_scans(query, latest=_OLDER_MAX_TIME)
+    wanted = _filter(query, scope, latest=OLDER_MAX_TIME, synced=Span())
+    impossible = _asks_for_scans(query, latest=OLDER_MAX_TIME)
     offset, limit = call.window(smallest_limit=10)
     page = (
         await services.inventory.no_images(call.caller, scope)
@@ -115,7 +115,7 @@ def _asks_for_scans(query: Parameters, *, latest: int) -> bool:
 
     Images of enterprise instances have no other source here either.
     """
-    scan_status = query.choice("scan_status", _SCAN_STATES)
+    scan_status = query.choice("scan_status", SCAN_STATES)
     flags = [query.flag(name) for name in ("has_malicious_file", "has_unsafe_setting", "has_vul")]
     instance = [
         query.text(name, longest=128, shortest=0) for name in ("instance_id", "instance_name")
@@ -129,7 +129,7 @@ def _asks_for_scans(query: Parameters, *, latest: int) -> bool:
 
 
 def _asks_for_more_scans(query: Parameters) -> bool:
-    severity = query.choice("severity_level", _SEVERITIES)
+    severity = query.choice("severity_level", SEVERITIES)
     return query.flag("risky") is not None or severity is not None
 
 

@@ -1,0 +1,52 @@
+"""What OpenAPI is told of the routes of our own API. See ``wharfinger.http.described``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wharfinger.domain.model import VerdictState
+from wharfinger.http.answers import GatewayError, HssError
+from wharfinger.http.api.call import MOST_ITEMS
+from wharfinger.http.api.wire import AcceptBody
+from wharfinger.http.described import Api, Operation, choice, flag, integer, moment, text
+from wharfinger.http.parameters import MAX_INT64
+
+_LIMIT = integer("limit", smallest=1, largest=MOST_ITEMS)
+# A ``next`` of the same list.
+_PAGE = (_LIMIT, text("after", longest=512))
+
+_DESCRIBED = {
+    "list_changes": Operation(query=(integer("after", smallest=0, largest=MAX_INT64), _LIMIT)),
+    "list_images": Operation(
+        query=(
+            moment("at"),
+            integer("as_of", smallest=0, largest=MAX_INT64),
+            flag("latest"),
+            text("registry", longest=128),
+            text("kind", longest=64),
+            text("namespace", longest=255),
+            text("name", longest=255),
+            text("tag", longest=255),
+            *_PAGE,
+        )
+    ),
+    "list_runs": Operation(query=(text("registry_id", longest=64), *_PAGE)),
+    "list_differences": Operation(query=_PAGE),
+    "list_repository_verdicts": Operation(
+        query=(choice("verdict", [v.value for v in VerdictState]), *_PAGE)
+    ),
+    "list_held": Operation(query=_PAGE),
+    "accept_held": Operation(body=AcceptBody),
+    "receive_notification": Operation(body=Any, credentials=("notifications",)),
+}
+
+API = Api(
+    tag="wharfinger",
+    prefix="/api/v1/",
+    description="Wharfinger's own API, version 1.",
+    errors={
+        **dict.fromkeys((400, 401, 403, 404, 409, 410, 503), (GatewayError,)),
+        500: (GatewayError, HssError),
+    },
+    described=_DESCRIBED,
+)
