@@ -6,6 +6,8 @@ KEYSTONE_VENV := .venv-keystone
 TESTS ?= tests
 JOBS ?= 2
 SOAK_MINUTES ?= 30
+# Random days and deaths take minutes; they have targets of their own, and `check` runs them too.
+LONG := tests/model tests/sudden/test_kill_matrix.py
 
 BIN := $(VENV)/bin
 # pip checks every file against the lock; where it finds them is the machine's own affair.
@@ -30,8 +32,12 @@ setup: $(VENV)/.run ## Make .venv from the lock; afterwards .venv/bin/wharfinger
 ##@ Work on it
 
 .PHONY: test
-test: dev ## Run the whole suite, PostgreSQL included (TESTS=tests/cli: a part of it)
-	@$(BIN)/python -m pytest -q -n $(JOBS) $(TESTS)
+test: dev ## Run the tests, PostgreSQL included (TESTS=tests/cli: a part of them)
+	@$(BIN)/python -m pytest -q -n $(JOBS) $(if $(filter tests,$(TESTS)),$(LONG:%=--ignore=%)) $(TESTS)
+
+.PHONY: long
+long: dev ## The tests that take minutes: random days, and death at every moment
+	@$(BIN)/python -m pytest -q -n $(JOBS) $(LONG)
 
 .PHONY: model
 model: dev ## Random days against a model: what is lost, held or retired wrongly (four minutes)
@@ -49,7 +55,7 @@ mutants: dev ## Plant bugs one by one and see the test beside each fail (MUTANTS
 keystone: $(KEYSTONE_VENV)/.done ## Install OpenStack Keystone in .venv-keystone, for the tests that need it
 
 .PHONY: check
-check: dev format-check lint types imports test ## All that must hold: format, lint, types, imports, tests
+check: dev format-check lint types imports test long ## All that must hold: format, lint, types, imports, tests
 
 .PHONY: format
 format: dev ## Format the code, and fix what ruff can fix

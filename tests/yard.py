@@ -144,7 +144,12 @@ async def yard(
     owner_connection.execute("INSERT INTO project VALUES (%s, 'acme')", (PROJECT,))
     owner_connection.execute("INSERT INTO tenant_feed VALUES (%s)", (PROJECT,))
     settings = read_settings(
-        environment={"WHARFINGER_DATA_DIR": str(tmp_path), "WHARFINGER_RETRY_DEADLINE_S": "1"}
+        environment={
+            "WHARFINGER_DATA_DIR": str(tmp_path),
+            "WHARFINGER_RETRY_DEADLINE_S": "1",
+            # Whatever the clock says while a test runs, only the test asks for syncs.
+            "WHARFINGER_SCHEDULES": "false",
+        }
     )
     async with (
         open_house(settings, database_address) as house,

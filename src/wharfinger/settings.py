@@ -77,6 +77,8 @@ class Settings:
     host_concurrency: int
     retry_deadline_s: int
     history_days: int
+    schedules: bool
+    schedule_jitter_s: int
     log_level: str
     log_format: str
     described: tuple[Setting, ...]
@@ -385,6 +387,20 @@ def _rules(environment: Mapping[str, str]) -> tuple[_Rule, ...]:
             _whole_number(0, 36500),
             lambda _: 400,
             "days that history is kept for, 0 for ever; the current list is never touched",
+        ),
+        _Rule(
+            "schedules",
+            "WHARFINGER_SCHEDULES",
+            _yes_or_no,
+            lambda _: True,
+            "whether workers begin the syncs that are due by schedule",
+        ),
+        _Rule(
+            "schedule_jitter_s",
+            "WHARFINGER_SCHEDULE_JITTER_S",
+            _whole_number(0, 86400),
+            lambda _: 600,
+            "seconds that registries with the same time are spread over",
         ),
         _Rule(
             "log_level",

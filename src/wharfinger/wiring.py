@@ -27,6 +27,7 @@ from wharfinger.service.hints import Hints
 from wharfinger.service.history import History
 from wharfinger.service.inventory import Inventory
 from wharfinger.service.registries import Registries
+from wharfinger.service.schedules import Schedules
 from wharfinger.service.synchronise import Synchroniser
 from wharfinger.settings import Settings
 from wharfinger.sources import filter_of, open_source
@@ -110,6 +111,7 @@ class House:
     held: HeldImages
     hints: Hints
     history: History
+    schedules: Schedules
     callers: Callers
     principals: Principals
     issuers: Sequence[ExternalTokens] = ()
@@ -136,6 +138,7 @@ class House:
             held=self.held,
             hints=self.hints,
             registries=self.registries,
+            schedules=self.schedules,
             is_ready=self.database.answers,
             proxies=self.settings.trusted_proxies,
             limits=limits_of(self.settings),
@@ -156,7 +159,8 @@ class House:
         engine = self.engine()
         pruning = asyncio.create_task(self._prune_daily())
         try:
-            yield Worker(self.queue, engine, self.database, name=name)
+            tick = self.schedules.tick if self.settings.schedules else None
+            yield Worker(self.queue, engine, self.database, name=name, tick=tick)
         finally:
             pruning.cancel()
             await asyncio.gather(pruning, return_exceptions=True)
@@ -317,6 +321,7 @@ async def open_house(
                 held=HeldImages(database),
                 hints=Hints(database, queue),
                 history=History(database, days=settings.history_days),
+                schedules=Schedules(database, queue, jitter_s=settings.schedule_jitter_s),
                 callers=callers,
                 principals=Principals(database),
                 issuers=issuers,

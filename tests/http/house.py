@@ -33,6 +33,7 @@ from wharfinger.service.hints import Hints
 from wharfinger.service.history import History
 from wharfinger.service.inventory import Inventory
 from wharfinger.service.registries import Registries
+from wharfinger.service.schedules import Schedules
 from wharfinger.store.callers import Callers, NewCredential
 from wharfinger.store.cluster import DATABASE, OWNER
 from wharfinger.store.database import Database, DatabaseAddress, connection_options
@@ -222,6 +223,7 @@ class House:
                 held=HeldImages(self.database),
                 hints=Hints(self.database, jobs=_NoJobs()),
                 registries=Registries(self.database, self.keys, opener=None),
+                schedules=Schedules(self.database, _NoJobs()),
                 is_ready=self._is_ready,
                 proxies=(ip_network("127.0.0.0/8"),),
                 limits=self._limits,

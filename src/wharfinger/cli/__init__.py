@@ -13,6 +13,7 @@ from wharfinger.cli import (
     images,
     people,
     registries,
+    schedules,
     serve,
     show_settings,
     sync,
@@ -48,6 +49,8 @@ registries.registries.command("hint-token")(hints.hint_token)
 app.add_typer(history.image, name="image")
 app.add_typer(history.history, name="history")
 app.add_typer(registries.registries, name="registry")
+app.add_typer(schedules.schedules, name="schedule")
+people.projects.command("time-zone")(schedules.time_zone)
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ from wharfinger.service.hints import Hints
 from wharfinger.service.history import History
 from wharfinger.service.inventory import Inventory
 from wharfinger.service.registries import Registries
+from wharfinger.service.schedules import Schedules
 from wharfinger.store.callers import Callers
 
 
@@ -88,6 +89,7 @@ class Services:
     held: HeldImages
     hints: Hints
     registries: Registries
+    schedules: Schedules
     is_ready: Callable[[], Awaitable[bool]]
     proxies: Sequence[Network] = ()
     limits: Limits = field(default_factory=Limits)

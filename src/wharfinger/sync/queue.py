@@ -28,6 +28,8 @@ log = structlog.get_logger()
 QUEUE, QUICK = "sync", "quick"
 QUICK_AT_ONCE = 2
 PLAN, READ, FINISH = "wharfinger.plan", "wharfinger.read", "wharfinger.finish"
+TICK = "wharfinger.tick"
+EVERY_MINUTE = "* * * * *"
 
 # A worker that has not been heard of for STALLED_S is dead; with the reaper's own pace this gives a
 # killed worker's jobs back within about 12 s.
@@ -134,7 +136,10 @@ async def _end(worker: asyncio.Task[None]) -> None:
 
 
 class Worker:
-    """Runs the jobs of a sync until told to stop, whatever becomes of the database meanwhile."""
+    """Runs the jobs of a sync until told to stop, whatever becomes of the database meanwhile.
+
+    ``tick`` is called once a minute, by one of all the workers there are.
+    """
 
     def __init__(
         self,
@@ -144,12 +149,14 @@ class Worker:
         *,
         concurrency: int = 6,
         name: str = "worker",
+        tick: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
         self._queue = queue
         self._engine = engine
         self._database = database
         self._concurrency = concurrency
         self._name = name
+        self._tick = tick
         self._trouble = asyncio.Event()
         self._stop = asyncio.Event()
         self._register()
@@ -231,12 +238,27 @@ class Worker:
         self._task(PLAN, plan, give_up_plan)
         self._task(READ, read, give_up_read)
         self._task(FINISH, finish, None)
+        if self._tick is not None:
+            self._every_minute(self._tick)
+
+    def _every_minute(self, work: Callable[[], Awaitable[object]]) -> None:
+        async def tick(timestamp: int) -> None:  # noqa: ARG001 - the job engine's; the database's time decides
+            await work()
+
+        self._task(TICK, tick, None, queue=QUICK, queueing_lock=TICK)
+        # The job engine sees to it that each minute has one job, however many workers there are.
+        app = self._queue.app
+        app.periodic_registry.periodic_tasks.clear()
+        app.periodic(cron=EVERY_MINUTE)(app.tasks[TICK])
 
     def _task(
         self,
         name: str,
         work: Callable[..., Awaitable[None]],
         give_up: Callable[..., Awaitable[None]] | None,
+        *,
+        queue: str = QUEUE,
+        queueing_lock: str | None = None,
     ) -> None:
         async def job(context: procrastinate.JobContext, /, **arguments: Any) -> None:
             try:
@@ -263,7 +285,9 @@ class Worker:
         retry = procrastinate.RetryStrategy(exponential_wait=2)
         if name in self._queue.app.tasks:
             del self._queue.app.tasks[name]
-        self._queue.app.task(name=name, queue=QUEUE, retry=retry, pass_context=True)(job)
+        self._queue.app.task(
+            name=name, queue=queue, queueing_lock=queueing_lock, retry=retry, pass_context=True
+        )(job)
 
     # --- the reaper and the caretaker ---
 

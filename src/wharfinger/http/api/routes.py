@@ -21,6 +21,7 @@ from wharfinger.domain.history import (
 from wharfinger.domain.inventory import ImageFilter, RegistryScope
 from wharfinger.domain.model import HeldImage, VerdictState
 from wharfinger.http.api.call import ApiCall, TheApiCall, answer_api_failure, api_call, cursor
+from wharfinger.http.api.schedules import list_schedules, set_schedule
 from wharfinger.http.api.wire import (
     AcceptBody,
     Accepted,
@@ -286,6 +287,8 @@ def make_api() -> Router:
             list_held,
             accept_held,
             receive_notification,
+            list_schedules,
+            set_schedule,
         ],
         dependencies={"call": Provide(api_call)},
         exception_handlers={
