@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from wharfinger.domain.model import VerdictState
+from wharfinger.domain.schedule import ScheduleChange
 from wharfinger.http.answers import GatewayError, HssError
 from wharfinger.http.api.call import MOST_ITEMS
 from wharfinger.http.api.wire import AcceptBody
@@ -37,6 +38,7 @@ _DESCRIBED = {
     ),
     "list_held": Operation(query=_PAGE),
     "accept_held": Operation(body=AcceptBody),
+    "set_schedule": Operation(body=ScheduleChange),
     "receive_notification": Operation(body=Any, credentials=("notifications",)),
 }
 
