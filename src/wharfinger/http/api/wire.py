@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Generic, TypeVar
+from typing import Annotated, Generic, TypeVar
 
 import msgspec
 
 from wharfinger.domain.advice import advised
 from wharfinger.domain.history import Advised, PastImage, RegistryVerdict
 from wharfinger.domain.inventory import ListedImage
+from wharfinger.http.parameters import MAX_INT64
 from wharfinger.store.registries import RepositoryStatus
 
 T = TypeVar("T")
@@ -84,10 +85,13 @@ class PastAnswer(ListAnswer[ImageItem], frozen=True, kw_only=True):
     registries: list[RegistryItem]
 
 
+ImageId = Annotated[int, msgspec.Meta(ge=1, le=MAX_INT64)]
+
+
 class AcceptBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which held images are accepted to be gone: those named, or all."""
 
-    images: list[int] | None = None
+    images: list[ImageId] | None = None
     all: bool = False
 
 

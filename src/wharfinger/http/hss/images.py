@@ -120,11 +120,13 @@ def _asks_for_scans(query: Parameters, *, latest: int) -> bool:
     instance = [
         query.text(name, longest=128, shortest=0) for name in ("instance_id", "instance_name")
     ]
+    # Each is read, whatever the others say: what is out of its range is told all the same.
+    scanned = _span(query, "latest_scan_time", latest=latest)
     return (
         scan_status not in {None, "unscan"}
         or any(flag is not None for flag in flags)
         or any(instance)
-        or not _span(query, "latest_scan_time", latest=latest).is_open
+        or not scanned.is_open
     )
 
 
