@@ -135,11 +135,11 @@ def test_what_is_required_is_asked_for(house, tenant, route, parameter):
 
 
 def test_bad_input_is_told_beside_a_filter_that_matches_nothing(house, tenant):
-    status, body = ask(
-        house, tenant, IMAGES, has_vul="true", instance_name="i", end_latest_scan_time="x"
-    )
+    wanted = {"has_vul": "true", "instance_name": "i", "end_latest_scan_time": "x"}
 
-    assert (status, body["error_code"]) == (400, "HSS.0001")
+    _, body = ask(house, tenant, IMAGES, expect=400, **wanted)
+
+    assert body["error_code"] == "HSS.0001"
     assert body["error_msg"].startswith("end_latest_scan_time: ")
 
 
