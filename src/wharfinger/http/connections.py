@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import h11
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 
 from wharfinger.http.answers import (
     RETRY_AFTER_S,
@@ -217,7 +217,11 @@ class Connection(H11Protocol):
     def _write(self, refusal: Refusal, request_id: str) -> None:
         headers = [*headers_of(refusal), *headers_of_all(request_id), (b"connection", b"close")]
         for event in (
-            h11.Response(status_code=refusal.status, headers=headers),
+            h11.Response(
+                status_code=refusal.status,
+                headers=headers,
+                reason=STATUS_PHRASES[refusal.status],
+            ),
             h11.Data(data=refusal.body),
             h11.EndOfMessage(),
         ):

@@ -87,6 +87,8 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        # A copy: the server goes on to look at its own, whose method may be HEAD.
+        scope = dict(scope)
         request_id = uuid.uuid4().hex
         incoming = _Incoming(scope, receive, self._room, self._services.limits)
         source = source_address(cast("HTTPScope", scope), self._services.proxies)
