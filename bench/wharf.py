@@ -31,7 +31,7 @@ from wharfinger.testing.rendered import Nginx
 from wharfinger.wiring import House, open_house
 
 PROJECT = "bench-project"
-CALLER = Caller(project_id=PROJECT, project_name="bench", principal="bench")
+CALLER = Caller(project_id=PROJECT, project_name="bench", principal="bench", is_operator=True)
 # What an unchanged sync may not write.
 TABLES = ("repository", "image", "platform", "image_version", "event")
 # Settings that decide what a figure is worth, and those that shape it.

@@ -19,6 +19,7 @@ from psycopg.conninfo import make_conninfo
 
 from clusters import FAST, await_end
 from hard_case_table import HardCases
+from leaks import LEAKS, LeakWatch
 from wharfinger.store.cluster import DATABASE, OWNER
 from wharfinger.store.database import Database, DatabaseAddress, connection_options
 from wharfinger.store.embedded import Lease, hold
@@ -50,6 +51,7 @@ def pytest_configure(config: pytest.Config) -> None:
     worker = getattr(config, "workerinput", None)
     if worker is not None:
         config.stash[_folder] = Path(worker["cluster_folder"])
+        config.pluginmanager.register(LeakWatch(config.stash[_folder]), "leaks")
         return
     _remove_what_killed_sessions_left()
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_place()))
@@ -57,6 +59,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_folder] = folder
     config.stash[_folder_lock] = os.open(folder / "session.lock", os.O_CREAT | os.O_RDWR)
     fcntl.flock(config.stash[_folder_lock], fcntl.LOCK_EX)
+    config.pluginmanager.register(LeakWatch(folder), "leaks")
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -152,6 +155,7 @@ def fresh_database(administrator: psycopg.Connection, *, template: str) -> Itera
     )
     try:
         yield name
+        LEAKS.look_at_tables(make_conninfo(administrator.info.dsn, dbname=name))
     finally:
         administrator.execute(
             sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))

@@ -54,11 +54,7 @@ CASES = {
 }
 
 # What waits for a kind of a later issue: the part that does, and what closes it.
-PENDING = {
-    "H20": ("Harbor's doubly encoded slash", "kind Harbor"),
-    "H30": ("notifications of Harbor and of SWR enterprise", "their kinds"),
-    "H31": ("the year 1 in SWR enterprise's expires_at", "kind SwrEnterprise"),
-}
+PENDING: dict[str, tuple[str, str]] = {}
 
 
 @dataclass(frozen=True, kw_only=True)

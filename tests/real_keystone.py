@@ -9,10 +9,12 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from wharfinger.testing.model import PLANTED
+
 # An environment of its own: Keystone needs half a hundred packages that nothing else does.
 PYTHON = Path(__file__).parents[1] / ".venv-keystone" / "bin" / "python"
 MISSING = None if PYTHON.exists() else "needs Keystone: make keystone"
-PASSWORD = "service-password"
+PASSWORD = f"service-{PLANTED}-password"
 
 
 @contextlib.contextmanager

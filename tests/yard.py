@@ -33,7 +33,9 @@ class Yard:
     house: House
     owner: psycopg.Connection
     caller: Caller = field(
-        default_factory=lambda: Caller(project_id=PROJECT, project_name="acme", principal="test")
+        default_factory=lambda: Caller(
+            project_id=PROJECT, project_name="acme", principal="test", is_operator=True
+        )
     )
 
     async def add_swr(

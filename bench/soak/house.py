@@ -102,7 +102,12 @@ class House:
                     self.tokens[name] = await house.callers.create_token(name, dt.timedelta(days=1))
                 for one in registries:
                     await house.registries.add(
-                        Caller(project_id=one.project, project_name=one.project, principal="soak"),
+                        Caller(
+                            project_id=one.project,
+                            project_name=one.project,
+                            principal="soak",
+                            is_operator=True,
+                        ),
                         NewRegistry(
                             name=one.name,
                             kind=one.kind,

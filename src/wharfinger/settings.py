@@ -16,6 +16,8 @@ from wharfinger.domain.policy import SYSTEM_POLICIES
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+# libpq's own variables hold addresses and passwords, too.
+_OURS = ("WHARFINGER_", "PG")
 _LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 
 
@@ -459,6 +461,20 @@ def _read(rule: _Rule, text: str, origin: str) -> Any:
         return rule.read(text)
     except ValueError as exc:
         raise SetupError(f"{name}: {exc}") from exc
+
+
+def worker_environment(settings: Settings) -> dict[str, str]:
+    """The environment for a worker, which asks no identity service and needs no password of it."""
+    return {
+        name: value
+        for name, value in child_environment(settings).items()
+        if not name.startswith("WHARFINGER_IAM_")
+    }
+
+
+def bystander_environment() -> dict[str, str]:
+    """The environment for a process of ours that reads no settings and outlives its maker."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
 
 
 def child_environment(settings: Settings) -> dict[str, str]:

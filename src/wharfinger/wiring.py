@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ import structlog
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from wharfinger.domain.errors import SetupError, StoreUnavailableError
+from wharfinger.domain.examination import Contact
 from wharfinger.domain.model import RegistryCredential, RegistryRef, RepositoryFilter
 from wharfinger.domain.ports import Source
 from wharfinger.http.limits import Limits, Throttle
@@ -22,16 +23,19 @@ from wharfinger.identity.authentication import Authenticator
 from wharfinger.identity.keystone import ExternalTokens, ServiceAccount
 from wharfinger.identity.locks import Locks
 from wharfinger.identity.login import Login
+from wharfinger.service.doctor import Doctor
 from wharfinger.service.held import HeldImages
 from wharfinger.service.hints import Hints
 from wharfinger.service.history import History
 from wharfinger.service.inventory import Inventory
+from wharfinger.service.labels import Labels
 from wharfinger.service.registries import Registries
 from wharfinger.service.schedules import Schedules
 from wharfinger.service.synchronise import Synchroniser
 from wharfinger.settings import Settings
 from wharfinger.sources import filter_of, open_source
 from wharfinger.sources._addresses import AddressPolicy
+from wharfinger.sources._examining import WatchedTransport, make_contact
 from wharfinger.sources._http import AioTransport, RequestCount, counting_requests
 from wharfinger.store.callers import Callers
 from wharfinger.store.database import Database, DatabaseAddress, connection_options
@@ -42,7 +46,7 @@ from wharfinger.store.principals import Principals
 from wharfinger.store.reading import Reading
 from wharfinger.store.sealing import Sealer
 from wharfinger.sync.engine import Engine
-from wharfinger.sync.pacing import Budgets, PacedHttp
+from wharfinger.sync.pacing import PacedHttp
 from wharfinger.sync.queue import SyncQueue, Worker
 from wharfinger.sync.shares import LEASE_S, LeasedBudgets
 
@@ -76,24 +80,75 @@ class OpenedSource:
         await self._transport.aclose()
 
 
+class WatchedSource(OpenedSource):
+    """A source whose exchanges are watched. It implements ``doctor.Patient``."""
+
+    def __init__(
+        self,
+        source: Source,
+        transport: WatchedTransport,
+        wanted: RepositoryFilter,
+        *,
+        contact: Callable[[], Awaitable[Contact]],
+        rate: Callable[[], float | None],
+        concurrency: int,
+    ) -> None:
+        super().__init__(source, transport, wanted)
+        self.exchanges = transport.exchanges
+        self.concurrency = concurrency
+        self._contact = contact
+        self._rate = rate
+
+    async def contact(self) -> Contact:
+        """Reach the registry's host without asking it anything."""
+        return await self._contact()
+
+    def learned_rate(self) -> float | None:
+        """Requests a second that the host bears, if it has been seen to refuse more."""
+        return self._rate()
+
+
 class SourceOpener:
     """Opens sources with one budget per host for the whole installation."""
 
-    def __init__(self, settings: Settings, budgets: Budgets) -> None:
+    def __init__(self, settings: Settings, budgets: LeasedBudgets) -> None:
         self._networks = settings.allow_networks
+        self._concurrency = settings.host_concurrency
         self._deadline_s = float(settings.retry_deadline_s)
         self._budgets = budgets
 
     def __call__(self, registry: RegistryRef, credential: RegistryCredential) -> OpenedSource:
         """Open one registry's source; no request is made yet."""
-        policy = AddressPolicy(
+        transport = AioTransport(self._policy(registry), ca_pem=registry.ca_pem)
+        source = self._source(registry, credential, transport)
+        return OpenedSource(source, transport, filter_of(registry))
+
+    def watched(self, registry: RegistryRef, credential: RegistryCredential) -> WatchedSource:
+        """Open one registry's source so that every exchange can be looked at afterwards."""
+        policy = self._policy(registry)
+        transport = WatchedTransport(policy, ca_pem=registry.ca_pem)
+        source = self._source(registry, credential, transport)
+        return WatchedSource(
+            source,
+            transport,
+            filter_of(registry),
+            contact=lambda: make_contact(registry.address, policy, ca_pem=registry.ca_pem),
+            rate=lambda: self._budgets.of(registry.address).rate,
+            concurrency=self._concurrency,
+        )
+
+    def _policy(self, registry: RegistryRef) -> AddressPolicy:
+        return AddressPolicy(
             allow_private=registry.allow_private_networks, allow_networks=self._networks
         )
-        transport = AioTransport(policy, ca_pem=registry.ca_pem)
+
+    def _source(
+        self, registry: RegistryRef, credential: RegistryCredential, transport: AioTransport
+    ) -> Source:
         http = PacedHttp(
             transport, self._budgets, key=registry.project_id, deadline_s=self._deadline_s
         )
-        return OpenedSource(open_source(registry, credential, http), transport, filter_of(registry))
+        return open_source(registry, credential, http)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +167,8 @@ class House:
     hints: Hints
     history: History
     schedules: Schedules
+    doctor: Doctor
+    labels: Labels
     callers: Callers
     principals: Principals
     issuers: Sequence[ExternalTokens] = ()
@@ -139,6 +196,8 @@ class House:
             hints=self.hints,
             registries=self.registries,
             schedules=self.schedules,
+            doctor=self.doctor,
+            labels=self.labels,
             is_ready=self.database.answers,
             proxies=self.settings.trusted_proxies,
             limits=limits_of(self.settings),
@@ -322,6 +381,8 @@ async def open_house(
                 hints=Hints(database, queue),
                 history=History(database, days=settings.history_days),
                 schedules=Schedules(database, queue, jitter_s=settings.schedule_jitter_s),
+                doctor=Doctor(database, keys, opener.watched),
+                labels=Labels(database),
                 callers=callers,
                 principals=Principals(database),
                 issuers=issuers,

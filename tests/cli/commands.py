@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from leaks import LEAKS
 from wharfinger.store.cluster import is_free
 
 PROJECT = "acme"
@@ -26,6 +27,8 @@ class Commands:
     data_dir: Path
 
     def __call__(self, *arguments, stdin="", code=0, **settings) -> subprocess.CompletedProcess:
+        if any(str(one).endswith("-stdin") for one in arguments):
+            LEAKS.learn(stdin.rstrip("\n"))
         done = subprocess.run(
             self.line(*arguments),
             env=self.environment(**settings),
@@ -35,6 +38,7 @@ class Commands:
             timeout=120,
             check=False,
         )
+        LEAKS.look(f"{done.stdout}\n{done.stderr}", f"what {' '.join(arguments[:2])} printed")
         assert done.returncode == code, (arguments, done.returncode, done.stdout, done.stderr)
         return done
 
@@ -45,7 +49,7 @@ class Commands:
     @contextlib.contextmanager
     def serving(self, *arguments, **settings) -> Iterator[Serving]:
         """A ``serve`` that listens."""
-        with tempfile.TemporaryFile("w+") as log:
+        with tempfile.NamedTemporaryFile("w+") as log:
             process = subprocess.Popen(
                 self.line("serve", "--listen=127.0.0.1:0", *arguments),
                 env=self.environment(**settings),
@@ -57,10 +61,12 @@ class Commands:
                 line = process.stdout.readline()
                 log.seek(0)
                 assert line.startswith("listening on http://"), log.read()
-                yield Serving(process, line.split()[-1])
+                yield Serving(process, line.split()[-1], Path(log.name))
             finally:
                 process.terminate()
-                process.communicate(timeout=30)
+                LEAKS.look(process.communicate(timeout=30)[0], "what serve printed")
+                log.seek(0)
+                LEAKS.look(log.read(), "the log of serve")
 
     @staticmethod
     def line(*arguments) -> list[str]:
@@ -79,6 +85,7 @@ class Serving:
 
     process: subprocess.Popen
     url: str
+    log: Path
 
     def stop(self, within_s: float) -> int:
         """Ask it to stop; returns its exit code."""

@@ -1,5 +1,8 @@
 import pytest
 from commands import PROJECT
+from reaching import Authority
+
+from wharfinger.testing.oci import OciUpstream
 
 
 def registries(commands, project=PROJECT):
@@ -170,3 +173,22 @@ def test_what_is_not_there_is_said_not_to_be_there(commands):
         "error_code": "not_found",
         "error_msg": "there is no project 'nowhere'; see them with: wharfinger project list",
     }
+
+
+def test_a_registry_is_trusted_with_its_own_ca_and_not_without(commands, tmp_path):
+    authority = Authority("company")
+    (tmp_path / "ca.pem").write_text(authority.pem)
+    registry = OciUpstream()
+    registry.world.push("team/app", "v1")
+    registry.tls = authority.server("127.0.0.1")
+    added = ("registry", "add", "--project", PROJECT, "--kind", "Other")
+    tested = ("registry", "test", "--project", PROJECT)
+    with registry.running_in_thread():
+        commands(*added, "--name", "alien", "--address", registry.url)
+        stranger = commands.json(*tested, "--name", "alien", code=1)
+        ca_file = ("--ca-file", str(tmp_path / "ca.pem"))
+        commands("registry", "set", "--project", PROJECT, "--name", "alien", *ca_file)
+        friend = commands.json(*tested, "--name", "alien")
+
+    assert "certificate not trusted" in stranger["message"]
+    assert (friend["ok"], friend["sample_repository"]) == (True, "team/app")

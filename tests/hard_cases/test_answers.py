@@ -91,7 +91,9 @@ async def test_a_hostile_answer_ends_the_listing_and_costs_nothing(yard, listed,
     assert (await yard.sync()).outcome is RunOutcome.COMPLETE
 
 
-@pytest.mark.hard_case("H34", guard="wharfinger.sources.oci:Other._manifest_request")
+@pytest.mark.hard_case(
+    "H34", guard="wharfinger.sources._distribution:Distribution._manifest_request"
+)
 async def test_a_manifest_of_more_than_eight_megabytes_is_not_read(yard, listed):
     before = yard.stored()
     listed.world.push("team/app-000", "huge")

@@ -18,7 +18,7 @@ TAGS = "/tags/list"
 # --- digests -------------------------------------------------------------------------------------
 
 
-@pytest.mark.hard_case("H15", guard="wharfinger.sources.oci:Other._digest_by_head")
+@pytest.mark.hard_case("H15", guard="wharfinger.sources._distribution:Distribution._digest_by_head")
 @pytest.mark.parametrize("status", [400, 404, 405, 501, None])
 async def test_where_head_does_not_tell_the_manifest_does(yard, registry, status):
     registry.behaviour.head_status = status
@@ -32,7 +32,7 @@ async def test_where_head_does_not_tell_the_manifest_does(yard, registry, status
     assert yard.stored() == registry.world.images()
 
 
-@pytest.mark.hard_case("H15", guard="wharfinger.sources.oci:_held")
+@pytest.mark.hard_case("H15", guard="wharfinger.sources._distribution:_held")
 async def test_the_digest_is_that_of_the_bytes_however_they_are_set(yard):
     config = b'{"os": "linux",   "architecture": "amd64"}'
     blob = {"mediaType": "application/vnd.docker.container.image.v1+json", "size": len(config)}
@@ -53,7 +53,9 @@ async def test_the_digest_is_that_of_the_bytes_however_they_are_set(yard):
         assert yard.stored() == {("app", "v1", digest_of(raw))}
 
 
-@pytest.mark.hard_case("H16", guard="wharfinger.sources.oci:Other._manifest_request")
+@pytest.mark.hard_case(
+    "H16", guard="wharfinger.sources._distribution:Distribution._manifest_request"
+)
 @pytest.mark.parametrize("accept", ["strict", "schema1"])
 async def test_every_type_is_accepted_in_a_header_that_fits_through_proxies(yard, registry, accept):
     registry.behaviour.accept = accept
@@ -72,7 +74,7 @@ async def test_every_type_is_accepted_in_a_header_that_fits_through_proxies(yard
 # --- meanwhile -----------------------------------------------------------------------------------
 
 
-@pytest.mark.hard_case("H17", guard="wharfinger.sources.oci:Other._fetch_manifest")
+@pytest.mark.hard_case("H17", guard="wharfinger.sources._distribution:Distribution._fetch_manifest")
 async def test_a_tag_deleted_after_it_was_listed_is_not_stored_and_costs_nobody(yard, registry):
     fill(registry, 1, tags=3)
     registry.faults.after(TAGS, lambda: registry.world.delete_tag("team/app-000", "v1"), times=1)
@@ -99,7 +101,7 @@ async def test_a_tag_that_moves_before_its_manifest_is_read_is_read_again(yard, 
     assert yard.stored() == registry.world.images()
 
 
-@pytest.mark.hard_case("H17", guard="wharfinger.sources.oci:Other._fetch_manifest")
+@pytest.mark.hard_case("H17", guard="wharfinger.sources._distribution:Distribution._fetch_manifest")
 async def test_a_tag_that_never_has_a_manifest_costs_its_repository_and_no_row(yard, registry):
     fill(registry, 2, tags=3)
     await yard.add_oci(registry)
@@ -119,8 +121,8 @@ async def test_a_tag_that_never_has_a_manifest_costs_its_repository_and_no_row(y
 # --- indexes -------------------------------------------------------------------------------------
 
 
-@pytest.mark.hard_case("H18", guard="wharfinger.sources.oci:Other._children")
-@pytest.mark.hard_case("H18", guard="wharfinger.sources.oci:Other._child")
+@pytest.mark.hard_case("H18", guard="wharfinger.sources._distribution:Distribution._children")
+@pytest.mark.hard_case("H18", guard="wharfinger.sources._distribution:Distribution._child")
 async def test_an_index_has_the_children_it_names_whatever_became_of_them(yard, registry):
     amd = image("amd", created=MADE, platform="linux/amd64")
     arm = image("arm", created=MADE, platform="linux/arm64")

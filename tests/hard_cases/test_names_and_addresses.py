@@ -143,7 +143,7 @@ async def test_a_password_goes_to_no_realm_inside_or_without_tls(yard, guarded, 
 @pytest.mark.hard_case("H33", guard="wharfinger.sources._reading:_harmless")
 @pytest.mark.hard_case("H33", guard="wharfinger.store.registries:add_registry")
 async def test_no_secret_is_in_a_row_a_job_an_error_or_a_log(yard, guarded, capfd):
-    user = RegistryCredential(kind="basic", identity="reader", secret="reader-Password-1")
+    user = RegistryCredential(kind="basic", identity="reader", secret=guarded.behaviour.password)
     fill(guarded, 3)
     seen = []
 

@@ -47,7 +47,7 @@ def replace_last_by_first(world) -> None:
 # --- links ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.hard_case("H4", guard="wharfinger.sources.oci:Other._names")
+@pytest.mark.hard_case("H4", guard="wharfinger.sources._distribution:Distribution._names")
 async def test_a_cursor_of_the_registrys_own_is_sent_back_as_it_came(yard):
     async with Scripted() as registry:
         opaque = "/v2/_catalog?n=1000&next=Zm9v%3D%3D%2b&x=%c3%a9"
@@ -62,7 +62,7 @@ async def test_a_cursor_of_the_registrys_own_is_sent_back_as_it_came(yard):
         assert yard.stored() == wanted
 
 
-@pytest.mark.hard_case("H4", guard="wharfinger.sources.oci:Other._names")
+@pytest.mark.hard_case("H4", guard="wharfinger.sources._distribution:Distribution._names")
 async def test_a_registry_that_refuses_rebuilt_cursors_is_read_to_its_end(yard, registry):
     registry.behaviour.link = "cursor"
     fill(registry, 7, tags=3)
@@ -128,7 +128,7 @@ async def test_a_link_to_elsewhere_fails_the_listing_and_nothing_else(yard, link
         assert other.log == []
 
 
-@pytest.mark.hard_case("H6", guard="wharfinger.sources.oci:_may_be_cut")
+@pytest.mark.hard_case("H6", guard="wharfinger.sources._distribution:_may_be_cut")
 @pytest.mark.parametrize("tags", [1, 7])
 async def test_a_full_page_without_a_link_is_asked_what_comes_after_it(yard, registry, tags):
     registry.behaviour.link = "absent"
@@ -141,7 +141,7 @@ async def test_a_full_page_without_a_link_is_asked_what_comes_after_it(yard, reg
     assert yard.stored() == registry.world.images()
 
 
-@pytest.mark.hard_case("H7", guard="wharfinger.sources.oci:_Walk.take")
+@pytest.mark.hard_case("H7", guard="wharfinger.sources._distribution:_Walk.take")
 @pytest.mark.parametrize("style", ["loop", "cycle"])
 async def test_links_that_lead_back_end_the_listing_and_retire_nothing(yard, registry, style):
     fill(registry, 7)
@@ -160,7 +160,7 @@ async def test_links_that_lead_back_end_the_listing_and_retire_nothing(yard, reg
     assert len(registry.requests(CATALOG)) <= 4
 
 
-@pytest.mark.hard_case("H7", guard="wharfinger.sources.oci:_Walk.take")
+@pytest.mark.hard_case("H7", guard="wharfinger.sources._distribution:_Walk.take")
 async def test_a_list_that_goes_on_for_ever_is_given_up(yard, registry):
     fill(registry, 2)
     await yard.add_oci(registry)
@@ -202,7 +202,7 @@ async def test_an_offset_page_that_comes_again_proves_no_absence(yard, upstream)
 # --- sizes of pages ------------------------------------------------------------------------------
 
 
-@pytest.mark.hard_case("H8", guard="wharfinger.sources.oci:_refuses_page_size")
+@pytest.mark.hard_case("H8", guard="wharfinger.sources._distribution:_refuses_page_size")
 @pytest.mark.parametrize(
     "behaviour", [{"page_cap": 2}, {"refuse_n_above": 100, "default_page": 3}, {"ignore_n": True}]
 )
@@ -245,7 +245,7 @@ async def test_pages_of_nothing_cannot_be_asked_for(yard, registry):
 # --- nothing, in many words ----------------------------------------------------------------------
 
 
-@pytest.mark.hard_case("H10", guard="wharfinger.sources.oci:_TagList")
+@pytest.mark.hard_case("H10", guard="wharfinger.sources._distribution:_TagList")
 @pytest.mark.parametrize("shape", ["null_lists", "missing_lists"])
 async def test_a_repository_whose_tags_are_null_or_missing_is_complete_and_empty(
     yard, registry, shape
@@ -262,7 +262,7 @@ async def test_a_repository_whose_tags_are_null_or_missing_is_complete_and_empty
     assert yard.verdicts()["team/empty"] == ("complete", None)
 
 
-@pytest.mark.hard_case("H10", guard="wharfinger.sources.oci:_Catalog")
+@pytest.mark.hard_case("H10", guard="wharfinger.sources._distribution:_Catalog")
 async def test_repositories_may_be_null_and_their_images_are_held_all_the_same(yard, registry):
     fill(registry, 3)
     await yard.add_oci(registry)
@@ -297,7 +297,7 @@ async def test_a_catalog_whose_scope_was_lost_is_empty_and_deletes_nothing(yard,
 # --- no catalog ----------------------------------------------------------------------------------
 
 
-@pytest.mark.hard_case("H14", guard="wharfinger.sources.oci:_check_catalog")
+@pytest.mark.hard_case("H14", guard="wharfinger.sources._distribution:_check_catalog")
 @pytest.mark.parametrize(
     ("status", "code"),
     [

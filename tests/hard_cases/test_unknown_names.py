@@ -81,7 +81,7 @@ async def test_once_somebody_accepts_that_they_are_gone_they_are(yard, registry)
     assert {path for path, _, _ in yard.stored()} == {f"team/app-{n}" for n in range(3)}
 
 
-@pytest.mark.hard_case("H11", guard="wharfinger.sources.oci:_check_tags")
+@pytest.mark.hard_case("H11", guard="wharfinger.sources._distribution:_check_tags")
 @pytest.mark.parametrize(
     "body",
     [

@@ -18,6 +18,7 @@ import uvicorn
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from leaks import watched
 from rows import AT, Rows
 from wharfinger.domain.errors import NotConfiguredError, NotFoundError
 from wharfinger.domain.model import RunOutcome, RunProgress, RunState, TaskProgress
@@ -28,10 +29,12 @@ from wharfinger.http.services import Services, Synchroniser
 from wharfinger.identity.authentication import Authenticator
 from wharfinger.identity.locks import Locks
 from wharfinger.identity.login import Login
+from wharfinger.service.doctor import Doctor
 from wharfinger.service.held import HeldImages
 from wharfinger.service.hints import Hints
 from wharfinger.service.history import History
 from wharfinger.service.inventory import Inventory
+from wharfinger.service.labels import Labels
 from wharfinger.service.registries import Registries
 from wharfinger.service.schedules import Schedules
 from wharfinger.store.callers import Callers, NewCredential
@@ -224,13 +227,16 @@ class House:
                 hints=Hints(self.database, jobs=_NoJobs()),
                 registries=Registries(self.database, self.keys, opener=None),
                 schedules=Schedules(self.database, _NoJobs()),
+                doctor=Doctor(self.database, self.keys, admit=None),
+                labels=Labels(self.database),
                 is_ready=self._is_ready,
                 proxies=(ip_network("127.0.0.0/8"),),
                 limits=self._limits,
                 throttle=self.throttle,
             )
         )
-        config = ServerConfig(self._counted, host="127.0.0.1", port=0, limits=self._limits)
+        counted = watched(self._counted)
+        config = ServerConfig(counted, host="127.0.0.1", port=0, limits=self._limits)
         self._server = _Server(config)
         self._server.announce = self._announce
         await self._server.serve()

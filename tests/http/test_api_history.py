@@ -213,7 +213,7 @@ def test_held_images_are_listed_and_accepted(house, listed):
         ("/changes?after=8", 400, "invalid_parameter", "after"),
         ("/changes?after=-1", 400, "invalid_parameter", "after"),
         ("/changes?limit=0", 400, "invalid_parameter", "limit"),
-        ("/images?limit=1001", 400, "invalid_parameter", "1 to 1000"),
+        ("/changes?limit=1001", 400, "invalid_parameter", "1 to 1000"),
         ("/images?after=%21%21", 400, "invalid_parameter", "after"),
         ("/images?at=yesterday", 400, "invalid_parameter", "2026-11-01T00:00:00Z"),
         ("/images?at=2026-11-01T00:00:00", 400, "invalid_parameter", "offset"),

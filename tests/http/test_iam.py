@@ -8,8 +8,9 @@ from clients import call
 
 from wharfinger.identity.passwords import hash_password
 from wharfinger.store.principals import Grant
+from wharfinger.testing.model import PLANTED
 
-PASSWORD = "correct-horse"
+PASSWORD = f"correct-{PLANTED}-horse"
 HASH = hash_password(PASSWORD)
 
 

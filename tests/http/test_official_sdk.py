@@ -4,6 +4,7 @@ import pytest
 import requests
 from clients import async_sdk_client, sdk_client
 from house import TASK_ID, run_progress
+from psycopg.types.json import Jsonb
 
 from rows import AT, AT_MS
 from wharfinger.domain.errors import StoreUnavailableError
@@ -125,6 +126,71 @@ def test_it_reads_the_older_list(house, tenant):
         "effective",
     )
     assert (none.total_num, none.data_list) == (0, [])
+
+
+INSTANCES = (("prod", "i-1", "prod-1.swr-pro.example.com"), ("test", "i-2", ""))
+
+
+@pytest.fixture
+def instances(tenant):
+    """Two instances of SWR enterprise with an image each, and a registry that is none."""
+    for name, instance_id, url in INSTANCES:
+        options = {"instance_id": instance_id, "instance_name": name, "instance_url": url}
+        registry = tenant.registry(f"swr-{name}", "SwrEnterprise", options=Jsonb(options))
+        tenant.image(registry, tenant.repository(registry, name=f"of-{name}"))
+    plain = tenant.registry()
+    tenant.image(plain, tenant.repository(plain, name="plain"))
+
+
+def instance_of(row):
+    return row.image_name, row.instance_id, row.instance_name, row.instance_url
+
+
+@pytest.mark.usefixtures("instances")
+def test_it_reads_which_instance_an_image_is_of(house, tenant):
+    from huaweicloudsdkhss.v5 import ListRegistryImagesRequest
+
+    client = sdk_client(house, tenant)
+    everything = client.list_registry_images(ListRegistryImagesRequest())
+    by_type = client.list_registry_images(ListRegistryImagesRequest(image_type="instance_image"))
+
+    assert [instance_of(row) for row in everything.data_list] == [
+        ("of-prod", "i-1", "prod", "prod-1.swr-pro.example.com"),
+        ("of-test", "i-2", "test", None),
+        ("plain", None, None, None),
+    ]
+    assert by_type.data_list == everything.data_list[:2]
+    assert {row.registry_type for row in by_type.data_list} == {"SwrEnterprise"}
+    assert {row.image_type for row in by_type.data_list} == {"instance_image"}
+
+
+@pytest.mark.parametrize(
+    ("question", "found"),
+    [
+        ({"instance_id": "i-2"}, ["of-test"]),
+        ({"instance_name": "prod"}, ["of-prod"]),
+        ({"instance_name": "pro"}, []),
+        ({"instance_id": "i-1", "instance_name": "test"}, []),
+        ({"instance_id": "", "instance_name": ""}, ["of-prod", "of-test"]),
+    ],
+)
+@pytest.mark.usefixtures("instances")
+def test_it_asks_both_lists_for_an_instance(house, tenant, question, found):
+    from huaweicloudsdkhss.v5 import ListRegistryImagesRequest, ListSwrImageRepositoryRequest
+
+    client = sdk_client(house, tenant)
+    newer = client.list_registry_images(
+        ListRegistryImagesRequest(image_type="instance_image", **question)
+    )
+    older = client.list_swr_image_repository(
+        ListSwrImageRepositoryRequest(image_type="instance_image", **question)
+    )
+
+    assert [row.image_name for row in newer.data_list] == found
+    assert [instance_of(row) for row in older.data_list] == [
+        instance_of(row) for row in newer.data_list
+    ]
+    assert (newer.total_num, older.total_num) == (len(found), len(found))
 
 
 def test_it_sends_awkward_text_and_finds_it(house, tenant):

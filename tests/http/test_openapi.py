@@ -30,7 +30,14 @@ ROUTES = {
 KNOWN_IDS = ("project_id", "registry_id", "task_id", "image_id")
 PASSWORD = "correct-horse"
 HASH = hash_password(PASSWORD)
-READERS = ("text", "integer", "flag", "choice", "choices")
+READERS = {
+    "text": described.text,
+    "integer": described.integer,
+    "flag": described.flag,
+    "choice": described.choice,
+    "choices": described.choices,
+    "all": described.repeated,
+}
 
 
 @pytest.fixture
@@ -64,7 +71,7 @@ def sample(parameter):
     """A value that the schema allows."""
     schema = parameter.schema
     if schema["type"] == "array":
-        return schema["items"]["enum"][0]
+        return schema["items"].get("enum", ["owner=x"])[0]
     if "enum" in schema:
         return schema["enum"][0]
     if schema.get("format") == "date-time":
@@ -167,7 +174,7 @@ def test_every_query_parameter_that_is_read_is_described_as_it_is_read(
     assert set(known) - set(reads) == set(), f"described, but not read: remove it from {where}"
     for name, (how, given, named) in reads.items():
         if how in READERS:
-            expected = getattr(described, how)(name, *given, **named).schema
+            expected = READERS[how](name, *given, **named).schema
             assert known[name].schema == expected, f"{name} is read otherwise: mend it in {where}"
 
 
@@ -237,7 +244,7 @@ def test_an_answer_has_the_shape_that_the_document_promises(house, tenant, world
         else:
             good = True
         assert {name for name in response["headers"] if name not in headers} == set()
-        for shape in response.get("content", {}).values():
+        for shape in list(response.get("content", {}).values())[:1]:
             jsonschema.validate(answer, {**shape["schema"], "components": document["components"]})
     assert good or not is_answerable(method, path, handler), "no answer was a good one"
 

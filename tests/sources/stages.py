@@ -5,6 +5,7 @@ import contextlib
 
 from wharfinger.domain.model import RegistryCredential
 from wharfinger.testing.faults import Answer
+from wharfinger.testing.harbor import ADMINISTRATOR, HarborUpstream
 from wharfinger.testing.model import World
 from wharfinger.testing.oci import OciBehaviour, OciUpstream
 from wharfinger.testing.source_suite import Stage
@@ -35,6 +36,23 @@ async def swr_stage(*, shared=False, api="v2", credential=None):
             repositories=r"/manage/shared-repositories" if shared else r"/manage/repos\?",
             tags=r"/tags\?",
             options={"api": api},
+            secrets=(upstream.key.secret_key, "Signature="),
+        )
+
+
+@contextlib.asynccontextmanager
+async def enterprise_stage(*, credential=None):
+    world = World()
+    instance = world.instance("prod")
+    async with Upstream(world) as upstream:
+        yield Stage(
+            server=upstream,
+            credential=credential or signed_by(upstream.key),
+            push=instance.content.push,
+            expected=instance.content.artifacts,
+            repositories=r"/repositories\?",
+            tags=r"/artifacts\?",
+            options={"instance_id": instance.id, "project_id": world.home.project_id},
             secrets=(upstream.key.secret_key, "Signature="),
         )
 
@@ -79,4 +97,29 @@ async def oci_stage(**behaviour):
             tags="/tags/list",
             challenged=1 if guarded else 0,
             secrets=(registry.behaviour.password, registry.basic().split()[1], "Bearer "),
+        )
+
+
+def known_to(harbor, name=ADMINISTRATOR):
+    account = harbor.accounts[name]
+    return RegistryCredential(kind="basic", identity=account.name, secret=account.password)
+
+
+@contextlib.asynccontextmanager
+async def harbor_stage(*projects):
+    """Read over the list of everything, or project by project."""
+    async with HarborUpstream() as harbor:
+        for project in projects:
+            harbor.world.namespace(project)
+        credential = known_to(harbor)
+        pair = base64.b64encode(f"{credential.identity}:{credential.secret}".encode()).decode()
+        yield Stage(
+            server=harbor,
+            credential=credential,
+            push=harbor.push,
+            expected=harbor.world.images,
+            repositories=r"/repositories\?",
+            tags=r"/artifacts\?",
+            options={"projects": projects},
+            secrets=(credential.secret, pair, "Bearer "),
         )

@@ -3,7 +3,7 @@
 import pkgutil
 
 import pytest
-from stages import oci_stage, swr_stage
+from stages import enterprise_stage, harbor_stage, oci_stage, swr_stage
 
 import wharfinger.sources
 from wharfinger.sources import KINDS
@@ -46,6 +46,15 @@ class TestSwrSharedV3(SourceSuite):
             yield stage
 
 
+class TestSwrEnterprise(SourceSuite):
+    kind = "SwrEnterprise"
+
+    @pytest.fixture
+    async def stage(self):
+        async with enterprise_stage() as stage:
+            yield stage
+
+
 class TestOther(SourceSuite):
     kind = "Other"
 
@@ -70,6 +79,24 @@ class TestOtherBehindTokens(SourceSuite):
     @pytest.fixture
     async def stage(self):
         async with oci_stage(auth="bearer") as stage:
+            yield stage
+
+
+class TestHarbor(SourceSuite):
+    kind = "Harbor"
+
+    @pytest.fixture
+    async def stage(self):
+        async with harbor_stage() as stage:
+            yield stage
+
+
+class TestHarborByProject(SourceSuite):
+    kind = "Harbor"
+
+    @pytest.fixture
+    async def stage(self):
+        async with harbor_stage("team", "other") as stage:
             yield stage
 
 

@@ -1,22 +1,16 @@
 """The transport: which addresses it reaches, what it takes in, how it tells what went wrong."""
 
 import asyncio
-import contextlib
-import datetime as dt
 import gzip
 import ipaddress
 import socket
-import ssl
 import tracemalloc
 import zlib
 
 import pytest
 from aiohttp import web
 from aiohttp.abc import AbstractResolver
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from reaching import PRIVATE, PUBLIC, Echo, Names, echo, fetch, reaching
 
 from wharfinger.domain.errors import (
     AddressRefusedError,
@@ -31,57 +25,8 @@ from wharfinger.domain.ports import Request
 from wharfinger.sources._addresses import AddressPolicy
 from wharfinger.sources._http import AioTransport, redacted
 from wharfinger.testing.faults import Answer
-from wharfinger.testing.server import LoopbackServer
 
-PRIVATE = AddressPolicy(allow_private=True)
-PUBLIC = AddressPolicy()
-
-
-class Echo(LoopbackServer):
-    """Answers "hello", or what its faults say."""
-
-    def respond(self, asked):
-        return Answer(status=200, body=b"hello", headers={"X-Twice": "a"})
-
-
-class Names(AbstractResolver):
-    """A name service that says what the test says."""
-
-    def __init__(self, **addresses):
-        self.addresses = addresses
-        self.asked = 0
-
-    async def resolve(self, host, port=0, family=socket.AF_INET):
-        self.asked += 1
-        found = self.addresses[host.partition(".")[0]]
-        return [
-            {"hostname": host, "host": one, "port": port, "family": family, "proto": 0, "flags": 0}
-            for one in found
-        ]
-
-    async def close(self):
-        pass
-
-
-@pytest.fixture
-async def echo():
-    async with Echo() as server:
-        yield server
-
-
-@contextlib.asynccontextmanager
-async def reaching(policy=PRIVATE, **settings):
-    transport = AioTransport(policy, **settings)
-    try:
-        yield transport
-    finally:
-        await transport.aclose()
-
-
-async def fetch(url, *, policy=PRIVATE, method="GET", headers=None, max_bytes=1000, **settings):
-    async with reaching(policy, **settings) as transport:
-        request = Request(method=method, url=url, headers=headers or {}, max_bytes=max_bytes)
-        return await transport.send(request)
+__all__ = ["echo"]
 
 
 # --- addresses -----------------------------------------------------------------------------------
@@ -391,65 +336,6 @@ async def test_h33_an_error_never_shows_user_or_query(echo):
 
 
 # --- TLS -----------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    """A certificate that signs itself, as the PEM of its own CA, and a server's TLS context."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = dt.datetime.now(dt.UTC)
-    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    folder = tmp_path_factory.mktemp("tls")
-    pem = made.public_bytes(serialization.Encoding.PEM)
-    (folder / "cert.pem").write_bytes(pem)
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
-    return pem.decode(), context
-
-
-async def test_a_certificate_is_trusted_only_with_its_own_ca(certificate):
-    pem, context = certificate
-
-    async def hello(_request):
-        return web.Response(text="hello")
-
-    runner = web.ServerRunner(web.Server(hello))
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
-    await site.start()
-    url = f"https://127.0.0.1:{runner.addresses[0][1]}/"
-    try:
-        with pytest.raises(UnreachableError, match="TLS: certificate not trusted"):
-            await fetch(url)
-        reply = await fetch(url, ca_pem=pem)
-    finally:
-        await runner.cleanup()
-
-    assert reply.body == b"hello"
-
-
-async def test_plain_http_behind_an_https_address_is_told(echo):
-    with pytest.raises(UnreachableError, match="TLS"):
-        await fetch(echo.url.replace("http:", "https:"))
 
 
 @pytest.mark.parametrize("pem", ["nonsense", "-----BEGIN CERTIFICATE-----\nx\n"])

@@ -3,6 +3,8 @@
 import asyncio
 import dataclasses
 import json
+from base64 import b64encode
+from urllib.parse import quote
 
 import pytest
 from real_registry import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, digest_of
@@ -645,3 +647,22 @@ async def test_a_registry_below_a_path_is_read_there():
 
         async with reading(registry, address=f"{registry.url}/docker/") as source:
             assert await inventory_of(source) == registry.world.images()
+
+
+# --- secrets -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("secret", ["tulip", 'tu"lip\\', "tu/lip&="])
+async def test_a_secret_that_a_registry_repeats_is_left_out(secret):
+    """However short it is, and however the registry spells it."""
+    user = RegistryCredential(kind="basic", identity="u", secret=secret)
+    sent = b64encode(f"u:{secret}".encode()).decode()
+    spelt = [secret, json.dumps(secret), quote(secret, safe=""), sent]
+    body = json.dumps({"errors": [{"code": "DENIED", "message": f"no: {' '.join(spelt)} end"}]})
+    async with OciRegistry(auth="basic") as registry:
+        registry.faults.answer(CATALOG, 403, body=body.encode())
+
+        with pytest.raises(ForbiddenError, match=r"no: .* end") as caught:
+            await listed(registry, credential=user)
+
+    assert not [one for one in (*spelt, "lip") if one in str(caught.value)]

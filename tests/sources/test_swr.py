@@ -570,4 +570,4 @@ def test_a_setting_that_cannot_work_is_named(address, options, credential, param
 
 def test_an_unknown_kind_is_named_with_the_known_ones():
     with pytest.raises(InvalidParameterError, match="SwrPrivate"):
-        check_registry("Harbor", "https://x", {}, RegistryCredential(kind="none"))
+        check_registry("Nonesuch", "https://x", {}, RegistryCredential(kind="none"))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psycopg
 
+from leaks import LEAKS
 from wharfinger.testing.upstream import Upstream
 
 PROJECT = "acme"
@@ -78,6 +79,7 @@ class Service:
         self._forget()
 
     def _forget(self) -> None:
+        LEAKS.look(self.log(), "the log of serve")
         if self._process is not None and self._process.stdout is not None:
             self._process.stdout.close()
         self._process = None
@@ -103,6 +105,7 @@ class Service:
             timeout=60,
             check=False,
         )
+        LEAKS.look(f"{done.stdout}\n{done.stderr}", f"what {' '.join(arguments[:2])} printed")
         assert done.returncode == 0, done.stderr
         return done.stdout
 

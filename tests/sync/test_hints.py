@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from dataclasses import dataclass
 
 import aiohttp
 import pytest
-import uvicorn
 from real_registry import MISSING, running_registry
 
+from serving import serving
 from wharfinger.domain.model import RegistryCredential
 from wharfinger.store.registries import NewRegistry
 from wharfinger.testing.model import made_up_world
@@ -56,22 +55,6 @@ async def until(true, within_s=20) -> None:
     async with asyncio.timeout(within_s):
         while not true():
             await asyncio.sleep(0.02)
-
-
-@contextlib.asynccontextmanager
-async def serving(house):
-    config = uvicorn.Config(house.http_app(), host="127.0.0.1", port=0, log_config=None)
-    server = uvicorn.Server(config)
-    server.install_signal_handlers = lambda: None
-    running = asyncio.create_task(server.serve())
-    try:
-        async with asyncio.timeout(20):
-            while not server.started:
-                await asyncio.sleep(0.01)
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        await running
 
 
 @pytest.fixture

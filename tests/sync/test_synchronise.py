@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import pytest
 
+from wharfinger.domain.inventory import RegistryScope
 from wharfinger.domain.model import RunOutcome
 
 REPOSITORY = "bench-03/service-00003"
@@ -210,3 +213,20 @@ def written(yard) -> list[tuple[str, int, int, int]]:
             f" coalesce(sum(('x' || md5(ctid::text))::bit(32)::bigint), 0) FROM {table}"
         ).fetchall()
     return rows
+
+
+async def test_a_change_without_an_event_still_changes_what_the_list_is_worth(yard, upstream):
+    await yard.add_swr(upstream)
+    await yard.sync()
+    everything = RegistryScope(enterprise_projects=("0",))
+    tag = next(iter(upstream.world.owned()[0].tags.values()))
+    before = await yard.house.inventory.worth(yard.caller, everything)
+    events = len(yard.events())
+
+    tag.updated += dt.timedelta(minutes=1)
+    await yard.sync(full=True)
+
+    after = await yard.house.inventory.worth(yard.caller, everything)
+    assert (len(yard.events()), after.as_of) == (events, before.as_of)
+    assert yard.value("SELECT revision FROM tenant_feed") == 1
+    assert after.state != before.state

@@ -7,10 +7,12 @@ import sys
 import typer
 
 from wharfinger.cli import (
+    doctor,
     held,
     hints,
     history,
     images,
+    labels,
     people,
     registries,
     schedules,
@@ -34,6 +36,7 @@ app.command("serve")(serve.serve)
 app.command("worker")(serve.worker)
 app.command("sync")(sync.sync)
 app.command("images")(images.images)
+app.command("doctor")(doctor.doctor)
 app.command("changes")(history.changes)
 app.command("settings")(show_settings.settings)
 app.add_typer(people.projects, name="project")
@@ -49,6 +52,7 @@ registries.registries.command("hint-token")(hints.hint_token)
 app.add_typer(history.image, name="image")
 app.add_typer(history.history, name="history")
 app.add_typer(registries.registries, name="registry")
+app.add_typer(labels.labels, name="label")
 app.add_typer(schedules.schedules, name="schedule")
 people.projects.command("time-zone")(schedules.time_zone)
 

@@ -125,7 +125,9 @@ async def caller_of(house: House, project_id: str) -> Caller:
         NotFoundError: there is no such project.
     """
     project = await find_project(house, project_id)
-    return Caller(project_id=project.id, project_name=project.name, principal="operator")
+    return Caller(
+        project_id=project.id, project_name=project.name, principal="operator", is_operator=True
+    )
 
 
 async def find_project(house: House, project_id: str) -> Project:

@@ -16,6 +16,7 @@ from wharfinger.cli.common import ProjectOption, caller_of, print_json, print_ta
 from wharfinger.cli.history import past_images
 from wharfinger.domain.history import PastFilter, PastImage
 from wharfinger.domain.inventory import ImageFilter, RegistryScope
+from wharfinger.domain.labels import read_filter
 from wharfinger.domain.model import Caller
 from wharfinger.http.api.wire import ImageItem, listed_item, past_item
 from wharfinger.wiring import House
@@ -39,6 +40,14 @@ def images(
     namespace: Annotated[str | None, typer.Option(help="Only this namespace.")] = None,
     name: Annotated[str | None, typer.Option(help="Only names that contain this.")] = None,
     tag: Annotated[str | None, typer.Option(help="Only this tag.")] = None,
+    digest: Annotated[str | None, typer.Option(help="Only this digest.")] = None,
+    search: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Only names or tags that contain this.")
+    ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Only what is labelled so; repeatable."),
+    ] = None,
     latest: Annotated[
         bool, typer.Option("--latest", help="Only the newest tag of each repository.")
     ] = False,
@@ -52,8 +61,14 @@ def images(
 ) -> None:
     """List images: all of them, or those that match every filter."""
     moment = None if at is None else _time(at)
-    if moment is not None and latest:
-        raise typer.BadParameter("--latest is known of the current list only")
+    for option, given in (
+        ("--latest", latest),
+        ("--digest", digest),
+        ("--search", search),
+        ("--label", label),
+    ):
+        if moment is not None and given:
+            raise typer.BadParameter(f"{option} is known of the current list only")
 
     async def work(house: House) -> None:
         caller = await caller_of(house, project)
@@ -73,6 +88,9 @@ def images(
             namespace=namespace,
             name_contains=name,
             tag=tag,
+            digest=digest,
+            text=search,
+            labels=tuple(read_filter(text) for text in label or ()),
             latest_only=latest,
         )
         await write(_rows(house, caller, wanted, limit))
@@ -144,6 +162,8 @@ async def _write_csv(rows: AsyncIterator[ImageItem]) -> None:
     writer.writerow(ImageItem.__struct_fields__)
     async for row in rows:
         values: dict[str, Any] = msgspec.to_builtins(row)
+        labels = values["labels"] or {}
+        values["labels"] = ";".join(f"{key}={value}" for key, value in sorted(labels.items()))
         writer.writerow("" if v is None else v for v in values.values())
 
 

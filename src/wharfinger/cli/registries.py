@@ -66,7 +66,7 @@ def add(
     kind: Annotated[str, typer.Option(help=f"One of {', '.join(KINDS)}.")],
     address: Annotated[
         str,
-        typer.Option(help="SWR: the management endpoint; Other: the registry's root. A URL."),
+        typer.Option(help="SWR: the management endpoint; Harbor, Other: the root. A URL."),
     ],
     access_key: AccessKeyOption = None,
     secret_key_stdin: SecretKeyOption = False,

@@ -46,7 +46,9 @@ class Sample:
         """
         with contextlib.suppress(ConflictError):
             await house.callers.create_project(PROJECT_NAME, PROJECT_ID)
-        caller = Caller(project_id=PROJECT_ID, project_name=PROJECT_NAME, principal="sample")
+        caller = Caller(
+            project_id=PROJECT_ID, project_name=PROJECT_NAME, principal="sample", is_operator=True
+        )
         for name, kind in REGISTRIES.items():
             await self._add(house, caller, name, kind)
         credential = await house.callers.create_credential(PROJECT_ID)

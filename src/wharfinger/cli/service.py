@@ -17,7 +17,7 @@ from wharfinger.cli.common import finishing, print_line
 from wharfinger.cli.sample import Sample
 from wharfinger.domain.errors import SetupError
 from wharfinger.http.connections import ServerConfig
-from wharfinger.settings import Settings, child_environment
+from wharfinger.settings import Settings, worker_environment
 from wharfinger.store.database import DatabaseAddress
 from wharfinger.wiring import House, limits_of, open_house
 
@@ -130,7 +130,7 @@ async def _keep_worker(settings: Settings, number: int) -> None:
             "wharfinger",
             "worker",
             f"--parent={os.getpid()}",
-            env=child_environment(settings),
+            env=worker_environment(settings),
         )
         try:
             code = await process.wait()

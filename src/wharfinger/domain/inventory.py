@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 
 import msgspec
 
@@ -18,6 +19,8 @@ class RegistryScope(msgspec.Struct, frozen=True, kw_only=True):
     enterprise_projects: tuple[str, ...]
     registry_name: str | None = None
     kinds: tuple[str, ...] | None = None
+    instance_id: str | None = None
+    instance_name: str | None = None
 
 
 class Span(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,17 +38,24 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
 class ImageFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Which images are asked for; ``None`` leaves a question out.
 
-    ``name_contains`` is a substring of the image's name, whatever the case; all others are equal
-    or not. ``size`` is in bytes. ``updated`` and ``synced`` compare the times as they are listed.
+    ``name_contains`` and ``tag_contains`` are parts of the image's name and tag, ``text`` a part of
+    either, whatever the case; all others are equal or not. ``size`` is in bytes. ``updated`` and
+    ``synced`` compare the times as they are listed.
     """
 
     scope: RegistryScope
     namespace: str | None = None
     name_contains: str | None = None
     tag: str | None = None
+    tag_contains: str | None = None
+    text: str | None = None
+    digest: str | None = None
+    image_id: str | None = None
     size: int | None = None
     is_index: bool | None = None
     latest_only: bool = False
+    # Each must be the one that counts for the image's repository.
+    labels: tuple[tuple[str, str], ...] = ()
     updated: Span = Span()
     synced: Span = Span()
 
@@ -55,13 +65,54 @@ class ImageFilter(msgspec.Struct, frozen=True, kw_only=True):
         return (
             self.latest_only
             or not self.updated.is_open
-            or not (self.tag is None and self.size is None and self.is_index is None)
+            or any(
+                question is not None
+                for question in (
+                    self.tag,
+                    self.tag_contains,
+                    self.text,
+                    self.digest,
+                    self.image_id,
+                    self.size,
+                    self.is_index,
+                )
+            )
         )
 
     @property
     def asks_about_repositories(self) -> bool:
         """Whether the repositories must be looked at before the images."""
-        return not (self.namespace is None and self.name_contains is None and self.synced.is_open)
+        return (
+            self.namespace is not None
+            or self.name_contains is not None
+            or bool(self.labels)
+            or not self.synced.is_open
+        )
+
+
+class Worth(msgspec.Struct, frozen=True, kw_only=True):
+    """What a list is worth: the newest event, the verdict, and a word that changes with the list.
+
+    Two equal ``state`` of one question mean equal answers.
+    """
+
+    as_of: int
+    verdict: VerdictState
+    state: str
+
+
+class Facets(msgspec.Struct, frozen=True, kw_only=True):
+    """How many images match, in all and by each value, the most first.
+
+    ``more_namespaces`` says that there are others than those named.
+    """
+
+    total: int
+    registries: dict[str, int]
+    kinds: dict[str, int]
+    enterprise_projects: dict[str, int]
+    namespaces: dict[str, int]
+    more_namespaces: bool
 
 
 class ListedPlatform(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -90,7 +141,13 @@ class ListedImage(msgspec.Struct, frozen=True, kw_only=True):
     registry_id: str
     registry_name: str
     registry_kind: str
+    repository_id: int
+    instance_id: str = ""  # of an instance of SWR enterprise, as are its name and address
+    instance_name: str = ""
+    instance_url: str = ""
     platforms: tuple[ListedPlatform, ...] = ()
+    # With those it inherits; only where they were asked for.
+    labels: Mapping[str, str] = {}
 
 
 class ImagePage(msgspec.Struct, frozen=True, kw_only=True):

@@ -25,7 +25,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     ``project_id`` is "" for a token that opens no project. ``account_id`` is what Keystone calls
     the domain. Without ``user_id`` the project's account itself asks. ``enterprise_projects`` are
     the ids granted to the caller. Until enterprise projects are granted one by one, that is the
-    default one.
+    default one. The operator works on this machine's command line; nobody who calls over HTTP is.
     """
 
     project_id: str
@@ -36,6 +36,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     user_id: str = ""
     user_name: str = ""
     policies: tuple[Policy, ...] = (ADMINISTRATOR,)
+    is_operator: bool = False
 
     def require(self, action: str, *, free: bool = False) -> None:
         """Refuse what no policy of the caller allows; ``free`` as ``policy.may`` has it.
@@ -50,11 +51,12 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
 class RepositoryFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Which repositories are wanted: patterns of paths, in which ``*`` stands for anything.
 
-    No ``include`` stands for everything, as no ``named`` does, which holds whole paths;
-    ``exclude`` wins.
+    No ``include`` stands for everything, as no ``named`` does, which holds whole paths, and no
+    ``namespaces``; ``exclude`` wins.
     """
 
     named: tuple[str, ...] = ()
+    namespaces: tuple[str, ...] = ()
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
 
@@ -62,12 +64,13 @@ class RepositoryFilter(msgspec.Struct, frozen=True, kw_only=True):
         """Whether a repository is wanted."""
         path = f"{namespace}/{name}" if namespace else name
         named = not self.named or path in self.named
+        inside = not self.namespaces or namespace in self.namespaces
         included = not self.include or any(fnmatchcase(path, p) for p in self.include)
-        return named and included and not any(fnmatchcase(path, p) for p in self.exclude)
+        return named and inside and included and not any(fnmatchcase(path, p) for p in self.exclude)
 
     def __bool__(self) -> bool:
         """Whether anything is left out."""
-        return bool(self.named or self.include or self.exclude)
+        return bool(self.named or self.namespaces or self.include or self.exclude)
 
 
 class RegistryRef(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,6 +108,21 @@ class RegistryCredential(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"RegistryCredential(kind={self.kind!r}, identity={self.identity!r}, secret=***)"
+
+
+class FoundRegistry(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the registries that a kind's service has, before anybody has added it.
+
+    ``url`` is where its images are pulled from; ``expires_at`` is ``None`` for one without an end.
+    """
+
+    id: str
+    name: str
+    url: str
+    version: str
+    status: str
+    created_at: dt.datetime | None
+    expires_at: dt.datetime | None
 
 
 class RepositoryName(msgspec.Struct, frozen=True, kw_only=True, order=True):

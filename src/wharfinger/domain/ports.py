@@ -21,6 +21,10 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes = b""
     max_bytes: int = 64 * 1024 * 1024  # the answer's cap after decompression
 
+    def __repr__(self) -> str:
+        # Headers and bodies carry credentials, and a query may: error reports show none of them.
+        return f"Request({self.method} {self.url.partition('?')[0]})"
+
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """One HTTP answer. Header names are in lower case; a repeated header is joined with ", "."""
@@ -29,6 +33,10 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     headers: Mapping[str, str]
     body: bytes
     url: str
+
+    def __repr__(self) -> str:
+        # The answer to a login is a token.
+        return f"Reply({self.status} to {self.url.partition('?')[0]})"
 
 
 class Authorise(Protocol):

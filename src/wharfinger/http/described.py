@@ -22,6 +22,7 @@ class Parameter:
     required: bool = False
     description: str = ""
     place: str = "query"
+    explode: bool = False
 
     def as_openapi(self) -> dict[str, Any]:
         """The parameter as OpenAPI writes it."""
@@ -31,7 +32,7 @@ class Parameter:
         if self.description:
             shown["description"] = self.description
         if self.schema.get("type") == "array":
-            shown |= {"style": "form", "explode": False}
+            shown |= {"style": "form", "explode": self.explode}
         return shown
 
 
@@ -44,6 +45,8 @@ class Operation:
         headers: header fields it reads.
         body: the shape of the body it reads; anything at all for ``Any``.
         body_required: whether a call without a body is an error.
+        lines: the shapes of the lines that are streamed to who accepts ``application/x-ndjson``.
+        may_be_unchanged: whether the answer has an ``ETag``, and may be 304.
         answer_headers: header fields of a good answer beside those that all answers have.
         credentials: what opens it, by the names of the document's security schemes.
     """
@@ -52,6 +55,8 @@ class Operation:
     headers: tuple[Parameter, ...] = ()
     body: Any = None
     body_required: bool = True
+    lines: tuple[type, ...] = ()
+    may_be_unchanged: bool = False
     answer_headers: tuple[str, ...] = ()
     credentials: tuple[str, ...] = ("token", "signature")
 
@@ -100,6 +105,13 @@ def choices(name: str, allowed: Collection[str]) -> Parameter:
     """Some of a few words, with commas between them, as ``Parameters.choices`` reads them."""
     words = {"type": "string", "enum": list(allowed)}
     return Parameter(name=name, schema={"type": "array", "items": words, "minItems": 1})
+
+
+def repeated(name: str, *, longest: int, most: int) -> Parameter:
+    """A text that may be given several times, as ``Parameters.all`` reads it."""
+    item = {"type": "string", "minLength": 1, "maxLength": longest}
+    schema = {"type": "array", "items": item, "maxItems": most}
+    return Parameter(name=name, schema=schema, explode=True)
 
 
 def moment(name: str) -> Parameter:

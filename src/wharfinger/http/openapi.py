@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from litestar import Litestar, Response, get
 from litestar.handlers import HTTPRouteHandler
+from litestar.response import Stream
 
 from wharfinger.http.answers import GatewayError
 from wharfinger.http.api.described import API
@@ -22,6 +23,7 @@ from wharfinger.http.iam.described import IAM
 from wharfinger.http.root import Health
 
 PATH = "/api/openapi.json"
+NDJSON = "application/x-ndjson"
 ROOT = Api(
     tag="service",
     prefix="/",
@@ -179,11 +181,16 @@ def _responses(
     good: dict[str, Any] = {"description": "As asked.", "headers": _headers(said.answer_headers)}
     if answers:
         good["content"] = _content(shapes.refer(*answers))
+    if said.lines:
+        good["content"][NDJSON] = {"schema": {}, "x-line-schema": shapes.refer(*said.lines)}
+    found = {str(handler.status_code): good}
+    if said.may_be_unchanged:
+        found["304"] = {"description": "As you have it.", "headers": _headers(("ETag",))}
     errors = {
         str(status): {"$ref": f"#/components/responses/{api.tag}-{status}"}
         for status in _errors(api)
     }
-    return {str(handler.status_code): good} | errors
+    return found | errors
 
 
 def _error_responses(shapes: _Shapes) -> dict[str, Any]:
@@ -205,14 +212,16 @@ def _errors(api: Api) -> dict[int, tuple[Any, ...]]:
 def _answers_of(handler: HTTPRouteHandler) -> tuple[Any, ...]:
     """The shapes of a good answer, as the route's function declares them."""
     declared = typing.get_type_hints(handler.fn)["return"]
-    if typing.get_origin(declared) is Response:
-        (declared,) = typing.get_args(declared)
-    if declared is bytes:
-        return (dict[str, Any],)
-    if declared is type(None):
-        return ()
     is_union = typing.get_origin(declared) in {typing.Union, types.UnionType}
-    return typing.get_args(declared) if is_union else (declared,)
+    arms = typing.get_args(declared) if is_union else (declared,)
+    shapes = [typing.get_args(arm)[0] if _is_response(arm) else arm for arm in arms]
+    # A stream is described beside the route, and bytes are JSON that was made before.
+    named = [dict[str, Any] if shape is bytes else shape for shape in shapes if shape is not Stream]
+    return tuple(shape for shape in named if shape is not type(None))
+
+
+def _is_response(declared: Any) -> bool:
+    return typing.get_origin(declared) is Response
 
 
 def _content(schema: Schema) -> dict[str, Any]:

@@ -37,6 +37,17 @@ class Parameters:
             raise InvalidParameterError(name, "must be given once")
         return values[0]
 
+    def all(self, name: str, *, longest: int, most: int) -> tuple[str, ...]:
+        """Return every value of a parameter that may be given ``most`` times."""
+        values = self._values.get(name, [])
+        if len(values) > most:
+            raise InvalidParameterError(name, f"must be given at most {most} times")
+        return tuple(checked_text(name, value, longest) for value in values)
+
+    def text_of_all(self) -> str:
+        """Return everything that is given, in one spelling, whatever its order was."""
+        return repr(sorted((name, *values) for name, values in self._values.items()))
+
     def text(self, name: str, *, longest: int, shortest: int = 1) -> str | None:
         """Return a text of ``shortest`` to ``longest`` characters."""
         value = self.raw(name)

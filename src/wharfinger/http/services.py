@@ -14,10 +14,12 @@ from wharfinger.http.limits import Limits, Throttle
 from wharfinger.http.origin import Network
 from wharfinger.identity.authentication import Authenticator
 from wharfinger.identity.login import Login
+from wharfinger.service.doctor import Doctor
 from wharfinger.service.held import HeldImages
 from wharfinger.service.hints import Hints
 from wharfinger.service.history import History
 from wharfinger.service.inventory import Inventory
+from wharfinger.service.labels import Labels
 from wharfinger.service.registries import Registries
 from wharfinger.service.schedules import Schedules
 from wharfinger.store.callers import Callers
@@ -90,6 +92,8 @@ class Services:
     hints: Hints
     registries: Registries
     schedules: Schedules
+    doctor: Doctor
+    labels: Labels
     is_ready: Callable[[], Awaitable[bool]]
     proxies: Sequence[Network] = ()
     limits: Limits = field(default_factory=Limits)

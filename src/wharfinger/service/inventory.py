@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from wharfinger.domain.errors import NotGrantedError
 from wharfinger.domain.inventory import (
+    Facets,
     ImageFilter,
     ImagePage,
     ListedImage,
     RegistryFilter,
     RegistryPage,
     RegistryScope,
+    Worth,
 )
 from wharfinger.domain.model import ALL_GRANTED_ENTERPRISE_PROJECTS, Caller
 from wharfinger.store.reading import Reading
@@ -48,8 +50,16 @@ class Inventory:
 
     async def no_images(self, caller: Caller, scope: RegistryScope) -> ImagePage:
         """Answer what no stored image can match, and still say what the list is worth."""
-        as_of, verdict = await self._reader.worth(caller.project_id, scope)
-        return ImagePage(total=0, items=(), as_of=as_of, verdict=verdict)
+        worth = await self.worth(caller, scope)
+        return ImagePage(total=0, items=(), as_of=worth.as_of, verdict=worth.verdict)
+
+    async def worth(self, caller: Caller, scope: RegistryScope) -> Worth:
+        """Tell what the list of a scope is worth, and whether it is still the same."""
+        return await self._reader.worth(caller.project_id, scope)
+
+    async def facets(self, caller: Caller, wanted: ImageFilter) -> Facets:
+        """Count what matches by registry, kind, enterprise project and namespace."""
+        return await self._reader.facets(caller.project_id, wanted)
 
     async def count_images(self, caller: Caller, scope: RegistryScope) -> ImagePage:
         """Count the images of a scope; the answer is a page without rows."""

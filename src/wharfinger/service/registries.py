@@ -7,7 +7,12 @@ from collections.abc import Sequence
 
 import msgspec
 
-from wharfinger.domain.errors import InvalidParameterError, NotFoundError, SourceError
+from wharfinger.domain.errors import (
+    InvalidParameterError,
+    NotFoundError,
+    NotGrantedError,
+    SourceError,
+)
 from wharfinger.domain.model import (
     Caller,
     Page,
@@ -59,10 +64,13 @@ class Registries:
         """Add a registry; returns its id.
 
         Raises:
+            NotGrantedError: it may reach private networks, and the caller is not the operator.
             InvalidParameterError: naming the parameter and what would be accepted.
             ConflictError: the name is taken.
             NotFoundError: there is no such project.
         """
+        if new.allow_private_networks and not caller.is_operator:
+            raise NotGrantedError("only the operator may add a registry in a private network")
         if not 1 <= len(new.name) <= 128:
             raise InvalidParameterError("name", "must have 1 to 128 characters")
         check_registry(new.kind, new.address, new.options, credential)
@@ -89,7 +97,8 @@ class Registries:
 
         After a change of address, credential, options or filter the next complete listing holds
         all retirements. What a filter leaves out is hidden at once, and shown again with its
-        history by the first sync that may read it.
+        history by the first sync that may read it. What the operator let into private networks
+        stays there only as long as nobody else says where it is.
 
         Raises:
             NotFoundError: there is no registry of that name.
@@ -108,6 +117,7 @@ class Registries:
                 registry_id,
                 after,
                 generations=int(credential is not None or _lists_differently(before, after)),
+                stays_private=caller.is_operator or not _reaches_elsewhere(before, after),
                 wanted=wanted_repositories(
                     after.kind, after.options, include=after.include, exclude=after.exclude
                 ),
@@ -232,6 +242,11 @@ def _lists_differently(before: RegistrySettings, after: RegistrySettings) -> boo
         return (settings.address, dict(settings.options), *patterns)
 
     return listing(before) != listing(after)
+
+
+def _reaches_elsewhere(before: RegistrySettings, after: RegistrySettings) -> bool:
+    # Options name hosts, too: that of IAM, for one.
+    return (before.address, dict(before.options)) != (after.address, dict(after.options))
 
 
 def _told(

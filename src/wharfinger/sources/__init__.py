@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import importlib
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Protocol, cast, runtime_checkable
-from urllib.parse import urlsplit
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Protocol, TypeVar, cast, runtime_checkable
+from urllib.parse import quote, urlsplit
 
 import msgspec
 
-from wharfinger.domain.errors import InvalidParameterError
+from wharfinger.domain.errors import InvalidParameterError, SourceError
 from wharfinger.domain.model import (
+    FoundRegistry,
     Notification,
     RegistryCredential,
     RegistryRef,
     RepositoryFilter,
 )
-from wharfinger.domain.ports import Http, Source
+from wharfinger.domain.ports import Authorise, Http, Reply, Request, Source
+
+T = TypeVar("T")
+
+# A shorter one stands in half of all words, and hiding it there would tell which it is.
+_SHORTEST_SECRET = 4
 
 # A new kind is one file in this package and one line here.
 KINDS: Mapping[str, str] = {
     "SwrPrivate": "wharfinger.sources.swr:SwrPrivate",
     "SwrShared": "wharfinger.sources.swr:SwrShared",
+    "SwrEnterprise": "wharfinger.sources.swr_enterprise:SwrEnterprise",
+    "Harbor": "wharfinger.sources.harbor:Harbor",
     "Other": "wharfinger.sources.oci:Other",
 }
 
@@ -57,6 +67,15 @@ class _Notifies(Protocol):
         ...
 
 
+@runtime_checkable
+class _Finds(Protocol):
+    """An ability: a kind whose service can tell which registries of that kind there are."""
+
+    async def found(self) -> Sequence[FoundRegistry]:
+        """List them, whichever of them this source was opened for."""
+        ...
+
+
 def open_source(registry: RegistryRef, credential: RegistryCredential, http: Http) -> Source:
     """Return the source of a registry; it makes no request yet.
 
@@ -64,7 +83,60 @@ def open_source(registry: RegistryRef, credential: RegistryCredential, http: Htt
         InvalidParameterError: the kind is unknown, or the registry's settings do not fit it.
     """
     check_registry(registry.kind, registry.address, registry.options, credential)
-    return _load(registry.kind)(registry, credential, http)
+    return _load(registry.kind)(registry, credential, _discreet(http, credential))
+
+
+def _discreet(http: Http, credential: RegistryCredential) -> Http:
+    return _Discreet(http, credential) if len(credential.secret) >= _SHORTEST_SECRET else http
+
+
+class _Discreet:
+    """``ports.Http`` whose errors never repeat the registry's secret, whatever a server says."""
+
+    def __init__(self, http: Http, credential: RegistryCredential) -> None:
+        self._http = http
+        pair = f"{credential.identity}:{credential.secret}".encode()
+        # As it is, as JSON and URLs spell it, and as it is sent.
+        self._unsaid = (
+            credential.secret,
+            json.dumps(credential.secret)[1:-1],
+            quote(credential.secret, safe=""),
+            base64.b64encode(pair).decode(),
+        )
+
+    async def call(
+        self, request: Request, read: Callable[[Reply], T], authorise: Authorise | None = None
+    ) -> T:
+        try:
+            return await self._http.call(request, read, authorise)
+        except SourceError as exc:
+            exc.args = tuple(map(self._without_secrets, exc.args))
+            raise
+
+    def _without_secrets(self, told: object) -> object:
+        if isinstance(told, str):
+            for secret in self._unsaid:
+                told = told.replace(secret, "…")
+        return told
+
+
+async def find_registries(
+    registry: RegistryRef, credential: RegistryCredential, http: Http
+) -> Sequence[FoundRegistry]:
+    """Return the registries that the service at an address has, before any of them is chosen.
+
+    Raises:
+        InvalidParameterError: the address or the credential cannot be, or the kind has no such
+            list.
+        SourceError: the service could not be asked.
+    """
+    loaded = _load(registry.kind)
+    _check_access(loaded, registry.kind, registry.address, credential)
+    read_options(loaded.Options, registry.options)
+    source = loaded(registry, credential, _discreet(http, credential))
+    if not isinstance(source, _Finds):
+        raise InvalidParameterError("kind", f"{registry.kind} has no list of its registries")
+    return await source.found()
 
 
 def kind_options(kind: str) -> type[Any]:
@@ -82,9 +154,14 @@ def filter_of(registry: RegistryRef) -> RepositoryFilter:
 def wanted_repositories(
     kind: str, options: Mapping[str, Any], *, include: Sequence[str], exclude: Sequence[str]
 ) -> RepositoryFilter:
-    """Return what a configuration asks for: its patterns, or the repositories that are named."""
-    named = getattr(read_options(_load(kind).Options, options), "repositories", ())
-    return RepositoryFilter(named=tuple(named), include=tuple(include), exclude=tuple(exclude))
+    """Return what a configuration asks for: its patterns, and what of a registry it names."""
+    chosen = read_options(_load(kind).Options, options)
+    return RepositoryFilter(
+        named=tuple(getattr(chosen, "repositories", ())),
+        namespaces=tuple(getattr(chosen, "projects", ())),
+        include=tuple(include),
+        exclude=tuple(exclude),
+    )
 
 
 def sends_notifications(kind: str) -> bool:
@@ -113,16 +190,25 @@ def check_registry(
         InvalidParameterError: naming the parameter and what would be accepted.
     """
     loaded = _load(kind)
+    _check_access(loaded, kind, address, credential)
+    loaded.check(read_options(loaded.Options, options), credential)
+
+
+def _check_access(
+    loaded: SourceKind, kind: str, address: str, credential: RegistryCredential
+) -> None:
     _check_address(address)
     if credential.kind not in loaded.credential_kinds:
         known = ", ".join(sorted(loaded.credential_kinds))
         raise InvalidParameterError("credential", f"{kind} takes one of: {known}")
     _check_secret(credential)
-    loaded.check(read_options(loaded.Options, options), credential)
 
 
 def read_options(shape: type[Any], options: Mapping[str, Any]) -> Any:
     """Return the options as the kind's dataclass.
+
+    A command line gives text: ``true`` and ``false`` are what they say, and ``a,b`` is a list
+    where a list is wanted.
 
     Raises:
         InvalidParameterError: an option is unknown, or out of its range.
@@ -134,11 +220,22 @@ def read_options(shape: type[Any], options: Mapping[str, Any]) -> Any:
                 f"options.{name}", f"is unknown; known are {', '.join(sorted(known))}"
             )
     try:
-        return msgspec.convert(dict(options), shape)
+        return msgspec.convert(_as_meant(shape, options), shape)
     except msgspec.ValidationError as exc:
         rule, _, path = str(exc).partition(" - at ")
         name = path.strip("`$.") or "options"
         raise InvalidParameterError(f"options.{name}", rule) from exc
+
+
+def _as_meant(shape: type[Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    wanted = {field.name: field.default for field in dataclasses.fields(shape)}
+    meant = dict(options)
+    for name, value in options.items():
+        if isinstance(value, str) and isinstance(wanted[name], bool):
+            meant[name] = {"true": True, "false": False}.get(value.lower(), value)
+        elif isinstance(value, str) and isinstance(wanted[name], tuple):
+            meant[name] = [part.strip() for part in value.split(",") if part.strip()]
+    return meant
 
 
 def _load(kind: str) -> SourceKind:
@@ -156,6 +253,10 @@ def _check_address(address: str) -> None:
         raise InvalidParameterError("address", "must be a URL") from exc
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InvalidParameterError("address", "must be a URL with https:// or http:// and a host")
+    if not address.isascii() or "\\" in address:
+        raise InvalidParameterError(
+            "address", "must be ASCII: other names in their xn-- form, a path percent-encoded"
+        )
     if "@" in parts.netloc:
         raise InvalidParameterError("address", "must not hold credentials; give them separately")
     if parts.query or parts.fragment or any(c.isspace() or not c.isprintable() for c in address):

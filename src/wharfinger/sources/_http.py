@@ -9,7 +9,7 @@ import socket
 import ssl
 import zlib
 from collections.abc import AsyncIterator, Iterator, Mapping
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -30,23 +30,19 @@ from wharfinger.sources._addresses import AddressPolicy, literal_address
 
 CONNECT_TIMEOUT_S = 10.0
 IDLE_TIMEOUT_S = 60.0
+# A byte a minute is no silence, and yet no answer.
+ANSWER_TIMEOUT_S = 300.0
 MAX_REDIRECTS = 5
+MAX_HEADERS = 128
+MAX_HEADER_BYTES = 8190
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-# What identifies us must not travel to whatever host a redirect names.
-_CREDENTIAL_HEADERS = frozenset(
-    {
-        "authorization",
-        "proxy-authorization",
-        "cookie",
-        "host",
-        "x-auth-token",
-        "x-security-token",
-        "x-subject-token",
-        "x-sdk-date",
-        "x-project-id",
-    }
-)
+# All that travels to whatever host a redirect names; a header nobody thought of stays at home.
+_HARMLESS_HEADERS = frozenset({"accept"})
+
+
+# What may stand in a URL as it is; "%" because it is encoded already.
+_URL_SAFE = "!#$%&'()*+,/:;=?@[]~"
 
 
 class RequestCount:
@@ -89,14 +85,15 @@ class AioTransport:
         ca_pem: str | None = None,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
         idle_timeout_s: float = IDLE_TIMEOUT_S,
+        answer_timeout_s: float = ANSWER_TIMEOUT_S,
         resolver: AbstractResolver | None = None,
     ) -> None:
         self.requests = 0
         self._policy = policy
-        self._tls = _tls_context(ca_pem)
+        self._tls = tls_context(ca_pem)
         self._resolver = resolver
         self._timeout = aiohttp.ClientTimeout(
-            total=None,
+            total=answer_timeout_s,
             connect=connect_timeout_s,
             sock_connect=connect_timeout_s,
             sock_read=idle_timeout_s,
@@ -117,6 +114,8 @@ class AioTransport:
                 return reply
             if not target:
                 return reply
+            if request.body:
+                raise UnexpectedAnswerError(f"{redacted(url)} redirects a request with a body")
             url, headers = _redirected(url, target, headers)
         raise UnexpectedAnswerError(f"{redacted(request.url)}: more than {MAX_REDIRECTS} redirects")
 
@@ -127,9 +126,7 @@ class AioTransport:
 
     async def _exchange(self, request: Request, url: str, headers: Mapping[str, str]) -> Reply:
         try:
-            where = URL(url, encoded=True)
-            if where.host and (address := literal_address(where.host)):
-                self._policy.check(address, host=where.host)
+            where = self._checked(url)
             self.requests += 1
             if (count := _count.get()) is not None:
                 count.requests += 1
@@ -150,6 +147,23 @@ class AioTransport:
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError, zlib.error) as exc:
             raise _in_our_words(exc, redacted(url)) from exc
 
+    def _checked(self, url: str) -> URL:
+        """Return the URL as it will be connected to; a name is checked when it is resolved."""
+        where = URL(url, encoded=True)
+        host = where.raw_host or ""
+        if where.scheme not in ("http", "https") or not host:
+            raise UnexpectedAnswerError(f"{redacted(url)} is no URL with https:// or http://")
+        if where.raw_user is not None or where.raw_password is not None:
+            raise UnexpectedAnswerError(f"{redacted(url)}: a URL must not hold credentials")
+        if not host.isascii() or not _is_clean(url):
+            raise UnexpectedAnswerError(f"{redacted(url)}: a URL must be percent-encoded")
+        if address := literal_address(host):
+            self._policy.check(address, host=host)
+        elif ":" in host:
+            # Names have no colon: the library would connect to this without resolving it.
+            raise UnexpectedAnswerError(f"{redacted(url)}: the host is no address")
+        return where
+
     def _open_session(self) -> aiohttp.ClientSession:
         # The session belongs to the running loop, which a constructor need not have.
         if self._session is None:
@@ -166,7 +180,12 @@ class AioTransport:
                 timeout=self._timeout,
                 headers={"User-Agent": f"wharfinger/{__version__}", "Accept-Encoding": "gzip"},
                 auto_decompress=False,
+                # No proxy of the environment, and no .netrc: what an address check has let
+                # through goes there, and nowhere else.
                 trust_env=False,
+                max_line_size=MAX_HEADER_BYTES,
+                max_field_size=MAX_HEADER_BYTES,
+                max_headers=MAX_HEADERS,
             )
         return self._session
 
@@ -245,27 +264,44 @@ def _joined_headers(response: aiohttp.ClientResponse) -> dict[str, str]:
 
 
 def _redirected(url: str, location: str, headers: Mapping[str, str]) -> tuple[str, dict[str, str]]:
-    target = urljoin(url, location)
-    before, after = urlsplit(url), urlsplit(target)
-    if before.scheme != after.scheme or "@" in after.netloc:
+    try:
+        target = quote(urljoin(url, location), safe=_URL_SAFE)
+        # The same reader that finds out where to connect to; two may disagree on what is the host.
+        before, after = URL(url, encoded=True), URL(target, encoded=True)
+        same_host = before.origin() == after.origin()
+        safe = before.scheme == after.scheme and after.raw_user is None
+    except ValueError as exc:
+        raise UnexpectedAnswerError(f"{redacted(url)} redirects to what is no URL") from exc
+    if not safe:
         raise UnexpectedAnswerError(
             f"{redacted(url)} redirects to {redacted(target)}; "
             "if that is where the registry lives, make it the registry's address"
         )
-    if before.netloc == after.netloc:
+    if same_host:
         return target, dict(headers)
-    kept = {k: v for k, v in headers.items() if k.lower() not in _CREDENTIAL_HEADERS}
+    kept = {k: v for k, v in headers.items() if k.lower() in _HARMLESS_HEADERS}
     return target, kept
+
+
+def _is_clean(url: str) -> bool:
+    """Whether nothing in a URL could end the line it is written on, or be read as another host."""
+    return url.isascii() and not any(char <= " " or char in "\\\x7f" for char in url)
 
 
 def _too_large(url: str, max_bytes: int) -> TooLargeError:
     return TooLargeError(f"{redacted(url)}: the answer is larger than {max_bytes} bytes")
 
 
-def _tls_context(ca_pem: str | None) -> ssl.SSLContext:
+def tls_context(ca_pem: str | None) -> ssl.SSLContext:
+    """Make what verifies servers: by the certificates given besides the system's.
+
+    Raises:
+        InvalidParameterError: ``ca_pem`` holds no certificate.
+    """
     if not ca_pem:
         return _system_tls_context()
-    context = ssl.create_default_context()
+    # One of its own: what one registry trusts, no other does.
+    context = _new_tls_context()
     # Company CAs often lack the extensions the strict check of Python 3.13 asks for.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     try:
@@ -277,7 +313,16 @@ def _tls_context(ca_pem: str | None) -> ssl.SSLContext:
 
 @functools.cache
 def _system_tls_context() -> ssl.SSLContext:
-    return ssl.create_default_context()
+    return _new_tls_context()
+
+
+def _new_tls_context() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    # Python's own default, unless a system's configuration of OpenSSL says something else.
+    context.minimum_version = max(context.minimum_version, ssl.TLSVersion.TLSv1_2)
+    # SSLKEYLOGFILE would have the keys of every connection written down.
+    context.keylog_filename = None  # type: ignore[assignment] # Typeshed knows no "none".
+    return context
 
 
 # What aiohttp raises, the narrower first, and how a person is told.
@@ -296,7 +341,7 @@ def _in_our_words(exc: Exception, url: str) -> SourceError:
     for kind, words in _WORDS:
         if isinstance(exc, kind):
             if isinstance(exc, aiohttp.ClientSSLError):
-                return NotTrustedError(f"{url}: {words}")
+                return NotTrustedError(f"{url}: {words}{_verification(exc)}")
             refused = type(exc) is aiohttp.ClientConnectorError
             return UnreachableError(f"{url}: {_connect_failure(exc) if refused else words}")
     if isinstance(exc, aiohttp.ClientResponseError):
@@ -311,3 +356,10 @@ def _connect_failure(exc: Exception) -> str:
     if isinstance(error, ConnectionRefusedError):
         return "connection refused"
     return f"cannot connect ({getattr(error, 'strerror', None) or type(error).__name__})"
+
+
+def _verification(exc: aiohttp.ClientSSLError) -> str:
+    """Say what is wrong with a certificate, in OpenSSL's words."""
+    cause = getattr(exc, "certificate_error", None)
+    words = getattr(cause, "verify_message", "")
+    return f" ({words.rstrip('.')})" if words else ""

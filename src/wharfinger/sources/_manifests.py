@@ -22,7 +22,7 @@ DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 ACCEPT = f"{OCI_INDEX}, {DOCKER_INDEX}, {OCI_MANIFEST}, {DOCKER_MANIFEST}"
 
 _SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1+"
-_IMAGE_CONFIGS = frozenset(
+IMAGE_CONFIGS = frozenset(
     {
         "",
         "application/vnd.oci.image.config.v1+json",
@@ -151,7 +151,7 @@ def artifact_type_of(manifest: Manifest) -> str:
         return ""
     config = manifest.config.media_type if manifest.config else ""
     layers = [layer.media_type for layer in manifest.layers or []]
-    if config not in _IMAGE_CONFIGS and config != _EMPTY:
+    if config not in IMAGE_CONFIGS and config != _EMPTY:
         return config
     if layers and not any(one.startswith(_IMAGE_LAYERS) for one in layers):
         return layers[0] or config

@@ -148,12 +148,12 @@ class RegistryLogin:
         # Token services lock users after a few wrong passwords, so a refusal is final.
         if self._refusal is not None:
             raise self._refusal
+        self._check_realm(challenge.realm)
         query = {"service": challenge.service, "scope": scope}
         text = urlencode({k: v for k, v in query.items() if v}, quote_via=quote, safe=":,/")
         joint = "&" if urlsplit(challenge.realm).query else "?"
         headers = {"Accept": "application/json"}
         if self._credential.kind == "basic":
-            self._check_realm(challenge.realm)
             headers["Authorization"] = self._basic_value()
         request = Request(
             method="GET",
@@ -178,12 +178,21 @@ class RegistryLogin:
         return _Token(text, self._clock() + lifetime_s - margin_s)
 
     def _check_realm(self, realm: str) -> None:
-        """Let a password leave over TLS, or to the host it is meant for, or not at all."""
-        there, here = urlsplit(realm), urlsplit(self._address)
+        """Let a password leave over TLS, or to the host it is meant for, or not at all.
+
+        A registry that is asked over TLS cannot talk us down to a realm without it, password or
+        not: the token from there would be whatever a stranger on the way wants.
+        """
+        try:
+            there, here = urlsplit(realm), urlsplit(self._address)
+        except ValueError as exc:
+            raise UnexpectedAnswerError("the registry names a realm that is no URL") from exc
         own = there.hostname == here.hostname or there.hostname in _LOOPBACK
-        if there.scheme != "https" and not (there.scheme == "http" and own):
+        password = self._credential.kind == "basic"
+        plain = there.scheme == here.scheme == "http" and (own or not password)
+        if there.scheme != "https" and not plain:
             raise UnexpectedAnswerError(
-                f"the registry asks for the password to be sent to {there.hostname!r} without TLS"
+                f"the registry sends us for a token to {there.hostname!r} without TLS"
             )
 
 

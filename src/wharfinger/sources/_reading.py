@@ -192,6 +192,22 @@ def timestamp(text: str | None) -> dt.datetime | None:
 
     What no clock could have said (year 1, the epoch's first day, tomorrow) is ``None``.
     """
+    when = _in_utc(text)
+    if when is None:
+        return None
+    # What lies before this process needs no look at the clock; of two times a row, most do.
+    if when > _STARTED and when > dt.datetime.now(dt.UTC) + _FUTURE_TOLERANCE:
+        return None
+    return when if when >= _EARLIEST else None
+
+
+def deadline(text: str | None) -> dt.datetime | None:
+    """Read a time that may lie ahead; where it is the year 1, there is none."""
+    when = _in_utc(text)
+    return when if when is not None and when >= _EARLIEST else None
+
+
+def _in_utc(text: str | None) -> dt.datetime | None:
     if not text:
         return None
     try:
@@ -200,10 +216,7 @@ def timestamp(text: str | None) -> dt.datetime | None:
             when = when.astimezone(dt.UTC) if when.tzinfo else when.replace(tzinfo=dt.UTC)
     except (ValueError, OverflowError):
         return None
-    # What lies before this process needs no look at the clock; of two times a row, most do.
-    if when > _STARTED and when > dt.datetime.now(dt.UTC) + _FUTURE_TOLERANCE:
-        return None
-    return when if when >= _EARLIEST else None
+    return when
 
 
 # --- paging ------------------------------------------------------------------------------------

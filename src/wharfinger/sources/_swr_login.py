@@ -5,18 +5,43 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import msgspec
 
-from wharfinger.domain.errors import CredentialsError, UnexpectedAnswerError
-from wharfinger.domain.model import RegistryCredential
+from wharfinger.domain.errors import (
+    CredentialsError,
+    InvalidParameterError,
+    UnexpectedAnswerError,
+)
+from wharfinger.domain.model import RegistryCredential, RegistryRef
 from wharfinger.domain.ports import Authorise, Http, Reply, Request
 from wharfinger.domain.signature import sign
 from wharfinger.sources._reading import raise_for_status
 
 Clock = Callable[[], dt.datetime]
+
+CREDENTIAL_KINDS = frozenset({"access_key", "token", "basic"})
+
+
+def utc_now() -> dt.datetime:
+    """Return the time by this machine's clock, which signatures are made by."""
+    return dt.datetime.now(dt.UTC)
+
+
+class LoginOptions(Protocol):
+    """The options of a kind that its login needs."""
+
+    @property
+    def iam_address(self) -> str:
+        """The IAM endpoint, or nothing."""
+        ...
+
+    @property
+    def project_id(self) -> str:
+        """The project id in Huawei Cloud, or nothing."""
+        ...
 
 
 class Login(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,6 +153,40 @@ class FetchedToken:
         except CredentialsError as exc:
             self._refusal = exc
             raise
+
+
+def check_login(options: LoginOptions, credential: RegistryCredential) -> None:
+    """Demand the address of IAM where a password must be turned into a token.
+
+    Raises:
+        InvalidParameterError: it is not given.
+    """
+    if credential.kind == "basic" and not options.iam_address:
+        raise InvalidParameterError(
+            "options.iam_address", "is needed to log in with a user name and password"
+        )
+
+
+def open_login(
+    registry: RegistryRef,
+    credential: RegistryCredential,
+    http: Http,
+    options: LoginOptions,
+    clock: Clock,
+) -> Signing | GivenToken | FetchedToken:
+    """Return what makes a registry's calls known to SWR; it makes no request yet."""
+    if credential.kind == "access_key":
+        return Signing(credential, options.project_id, clock)
+    if credential.kind == "token":
+        return GivenToken(credential.secret)
+    login = Login(
+        iam_address=options.iam_address,
+        user=credential.identity,
+        password=credential.secret,
+        project_id=options.project_id,
+        project_name=registry.region,
+    )
+    return FetchedToken(login, http)
 
 
 def _subject_token(reply: Reply) -> str:

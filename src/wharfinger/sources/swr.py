@@ -13,7 +13,6 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from wharfinger.domain.errors import (
-    InvalidParameterError,
     ListLoopError,
     ListMovedError,
     MalformedAnswerError,
@@ -30,22 +29,13 @@ from wharfinger.domain.model import (
     TagRef,
 )
 from wharfinger.domain.ports import Http, Reply, Request
-from wharfinger.sources._reading import (
-    check_cursor,
-    decode,
-    raise_for_status,
-    server_time,
-    timestamp,
-)
-from wharfinger.sources._swr_login import FetchedToken, GivenToken, Login, Signing
+from wharfinger.sources._reading import check_cursor, reading, server_time, timestamp
+from wharfinger.sources._swr_login import CREDENTIAL_KINDS, Clock, check_login, open_login, utc_now
+from wharfinger.sources._swr_reading import SETTLED_AFTER, add_distinct, check_status
 
 T = TypeVar("T")
 Row = TypeVar("Row")
 
-# Too many requests, which SWR says with 403, and its gateway with whatever status.
-_THROTTLING_CODES = frozenset({"SVCSTG.SWR.4031032", "SVCSTG.SWR.4031042", "APIGW.0308"})
-# A push within the clock's own granularity may have happened after the row was made.
-_SETTLED_AFTER = dt.timedelta(seconds=5)
 _NO_MANIFEST = msgspec.Raw(b"null")
 # By default the newest tag comes first. A marker over that order misses a tag that is pushed again
 # while the list is read: it leaves the part that is still to come for the one that was read.
@@ -160,15 +150,11 @@ class _Listing(msgspec.Struct, Generic[Row], frozen=True, kw_only=True):
     claimed: int | None = None  # rows that another answer says the list has
 
 
-def _now() -> dt.datetime:
-    return dt.datetime.now(dt.UTC)
-
-
 class _Swr:
     """What private and shared repositories have in common."""
 
     Options: ClassVar[type[SwrOptions]] = SwrOptions
-    credential_kinds: ClassVar[frozenset[str]] = frozenset({"access_key", "token", "basic"})
+    credential_kinds: ClassVar[frozenset[str]] = CREDENTIAL_KINDS
     kind: ClassVar[str]
 
     def __init__(
@@ -177,20 +163,17 @@ class _Swr:
         credential: RegistryCredential,
         http: Http,
         *,
-        clock: Callable[[], dt.datetime] = _now,
+        clock: Clock = utc_now,
     ) -> None:
         self._registry = registry
         self._options = msgspec.convert(dict(registry.options), SwrOptions)
         self._http = http
-        self._login = _login(registry, self._options, credential, http, clock)
+        self._login = open_login(registry, credential, http, self._options, clock)
 
     @staticmethod
     def check(options: SwrOptions, credential: RegistryCredential) -> None:
         """Demand the address of IAM where a password must be turned into a token."""
-        if credential.kind == "basic" and not options.iam_address:
-            raise InvalidParameterError(
-                "options.iam_address", "is needed to log in with a user name and password"
-            )
+        check_login(options, credential)
 
     async def repositories(self, after: Cursor | None) -> AsyncIterator[Page[RepositoryRef]]:
         """List the repositories; see ``ports.Source``."""
@@ -292,7 +275,7 @@ class _Swr:
             query = {**listing.query, "limit": str(self._options.page_size)}
             answer, reply = await self._get(listing, query | ({"marker": marker} if marker else {}))
             rows: list[Row] = answer.rows
-            _add_distinct(keys, [listing.key(row) for row in rows], listing.name)
+            add_distinct(keys, [listing.key(row) for row in rows], listing.name)
             marker = _next_marker(answer)
             if marker in markers and marker:
                 raise ListLoopError(f"SWR gave the marker {marker!r} twice for its {listing.name}")
@@ -310,11 +293,9 @@ class _Swr:
             headers={"Accept": "application/json"},
         )
 
-        def read(reply: Reply) -> tuple[Any, Reply]:
-            raise_for_status(reply, throttling_codes=_THROTTLING_CODES)
-            return decode(reply, listing.answer), reply
-
-        return await self._http.call(request, read, self._login.for_call())
+        return await self._http.call(
+            request, reading(listing.answer, check_status), self._login.for_call()
+        )
 
     def _cursor(self, listing: _Listing[Row], position: str, *, resumable: bool = False) -> Cursor:
         return Cursor(
@@ -382,7 +363,7 @@ class _OffsetWalk(Generic[Row]):
         self._check_total(_total(rows, reply), first=first)
         keys = [self._listing.key(row) for row in rows]
         joint = self._joint(keys)
-        _add_distinct(self._keys, keys[joint:], self._listing.name)
+        add_distinct(self._keys, keys[joint:], self._listing.name)
         end = self.offset + len(rows)
         self.finished = self._is_end(len(rows), len(rows) - joint, end, first=first)
         if self.finished and self.total is not None and len(self._keys) != self.total:
@@ -435,39 +416,6 @@ def _repositories(path: str, query: dict[str, str], answer: type[Any]) -> _Listi
     )
 
 
-def _login(
-    registry: RegistryRef,
-    options: SwrOptions,
-    credential: RegistryCredential,
-    http: Http,
-    clock: Callable[[], dt.datetime],
-) -> Signing | GivenToken | FetchedToken:
-    if credential.kind == "access_key":
-        return Signing(credential, options.project_id, clock)
-    if credential.kind == "token":
-        return GivenToken(credential.secret)
-    login = Login(
-        iam_address=options.iam_address,
-        user=credential.identity,
-        password=credential.secret,
-        project_id=options.project_id,
-        project_name=registry.region,
-    )
-    return FetchedToken(login, http)
-
-
-def _add_distinct(known: set[int], keys: list[Any], name: str) -> None:
-    """Add the keys' hashes to those seen, which costs a tenth of keeping the keys.
-
-    Raises:
-        ListMovedError: a row came before.
-    """
-    before = len(known)
-    known.update(map(hash, keys))
-    if len(known) != before + len(keys):
-        raise ListMovedError(f"SWR's list of {name} changed while read: a row came twice")
-
-
 # ``Content-Range: 0-1/1`` is offset, number of rows on this page, and total.
 _CONTENT_RANGE = re.compile(r"(?:items\s+)?\d+-\d+/(\d+)\s*")
 
@@ -495,7 +443,7 @@ def _fingerprint(row: _RepositoryRow, server_clock: dt.datetime | None) -> str |
     updated_at = timestamp(row.updated_at)
     if updated_at is None or server_clock is None or row.num_images is None:
         return None
-    if server_clock - updated_at < _SETTLED_AFTER:
+    if server_clock - updated_at < SETTLED_AFTER:
         return None
     # SWR does not document whether it lists all tags of a large repository.
     whole = row.tags is not None and len(row.tags) == row.num_images

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from wharfinger.domain.errors import SetupError, StoreUnavailableError, WharfingerError
+from wharfinger.settings import bystander_environment
 from wharfinger.store.cluster import (
     APP,
     OWNER,
@@ -160,6 +161,7 @@ class Lease:
                     *self._launch_arguments,
                 ],
                 stdin=subprocess.DEVNULL,
+                env=bystander_environment(),
                 # Not the caller's: a pipe held by the keeper would keep its reader waiting.
                 stdout=output,
                 stderr=output,

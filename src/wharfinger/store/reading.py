@@ -10,6 +10,7 @@ import msgspec
 from psycopg import sql
 
 from wharfinger.domain.inventory import (
+    Facets,
     ImageFilter,
     ImagePage,
     ListedImage,
@@ -19,9 +20,11 @@ from wharfinger.domain.inventory import (
     RegistryPage,
     RegistryScope,
     Span,
+    Worth,
 )
 from wharfinger.domain.model import Platform, VerdictState
 from wharfinger.store.database import Connection, Database
+from wharfinger.store.labels import of_repositories
 from wharfinger.store.named_sql import queries
 
 # The first wall between tenants; row-level security is the second, and holds without it.
@@ -46,7 +49,10 @@ WITH page AS MATERIALIZED (
            r.latest_image_id IS NOT DISTINCT FROM i.id AS is_latest,
            {updated_ms}::bigint AS updated_ms, {synced_ms}::bigint AS synced_ms,
            r.owner, r.shared_status, g.id::text AS registry_id, g.name AS registry_name,
-           g.kind AS registry_kind, i.repository_id
+           g.kind AS registry_kind, i.repository_id,
+           coalesce(g.options ->> 'instance_id', '') AS instance_id,
+           coalesce(g.options ->> 'instance_name', '') AS instance_name,
+           coalesce(g.options ->> 'instance_url', '') AS instance_url
     FROM page
     JOIN image i ON i.id = page.id
     JOIN repository r ON r.id = i.repository_id
@@ -62,6 +68,16 @@ ORDER BY item.id {direction}
 _REPOSITORIES = sql.SQL("""
     SELECT r.id FROM repository r JOIN registry g ON g.id = r.registry_id WHERE {conditions}
 """)
+_NAMED = sql.SQL("SELECT id FROM search_repositories(%(text_pattern)s)").format()
+# The nearest label counts: a repository's own before its namespace's before its registry's.
+_LABELLED = sql.SQL("""
+    {value} = (
+        SELECT l.value FROM label l
+        WHERE l.project_id = %(project_id)s AND l.registry_id = r.registry_id AND l.key = {key}
+          AND (l.namespace IS NULL OR l.namespace = r.namespace)
+          AND (l.repository IS NULL OR l.repository = r.name)
+        ORDER BY l.repository NULLS LAST, l.namespace NULLS LAST LIMIT 1)
+""")
 # Two arms for two partial unique indexes, which are the only ones that lead from a repository to
 # its images; a plain comparison could use neither.
 _OF_REPOSITORIES = sql.SQL("""
@@ -76,6 +92,27 @@ _TOTAL_OF_REPOSITORIES = sql.SQL("""
     SELECT coalesce(sum(r.live_images), 0) FROM repository r
     WHERE {tenant} AND r.id = ANY(%(repository_ids)s)
 """)
+# What matches, counted by repository: from the counts that repositories keep, or image by image.
+_COUNTED_BY_REPOSITORY = sql.SQL("""
+    SELECT r.id, r.live_images AS images FROM repository r
+    WHERE {tenant} AND r.registry_id = ANY(%(registry_ids)s) AND r.live_images > 0 {those}
+""")
+_COUNTED_SINGLY = sql.SQL("""
+    SELECT i.repository_id AS id, count(*) AS images FROM image i WHERE {images}
+    GROUP BY i.repository_id
+""")
+_FACETS = sql.SQL("""
+WITH counted AS MATERIALIZED ({counted})
+SELECT grouping(g.name, g.kind, g.enterprise_project_id, r.namespace),
+       coalesce(g.name, g.kind, g.enterprise_project_id, r.namespace), sum(c.images)::bigint
+FROM counted c JOIN repository r ON r.id = c.id JOIN registry g ON g.id = r.registry_id
+WHERE {tenant}
+GROUP BY GROUPING SETS ((), g.name, g.kind, g.enterprise_project_id, r.namespace)
+ORDER BY 1, 3 DESC, 2
+""")
+# The bits of grouping(): what a row is not grouped by.
+_BY_NOTHING, _BY_REGISTRY, _BY_KIND, _BY_ENTERPRISE_PROJECT, _BY_NAMESPACE = 15, 7, 11, 13, 14
+MOST_NAMESPACES = 200
 _TOTAL_COUNTED = sql.SQL("SELECT count(*) FROM image i WHERE {images}")
 _LATEST = sql.SQL("""
     i.id IN (SELECT r.latest_image_id FROM repository r
@@ -115,15 +152,15 @@ class Reading:
         """Read the images whose ids follow ``after_id``, in the order of their ids."""
         turn = _Turn(limit=limit, after_id=after_id)
         async with self._database.tenant(project_id) as connection:
-            return (await self._page(connection, project_id, wanted, turn)).items
+            found = (await self._page(connection, project_id, wanted, turn)).items
+            return await self._labelled(connection, project_id, found)
 
     async def _page(
         self, connection: Connection, project_id: str, wanted: ImageFilter, turn: _Turn
     ) -> ImagePage:
         scope = await self._scope(connection, project_id, wanted.scope)
-        values = _image_values(project_id, wanted, scope) | msgspec.structs.asdict(turn)
-        if wanted.asks_about_repositories:
-            values["repository_ids"] = await _ids(connection, _repository_query(wanted), values)
+        values = await self._values(connection, project_id, wanted, scope)
+        values |= msgspec.structs.asdict(turn)
         # Never prepared: the best plan depends on how many registries and repositories match.
         cursor = await connection.execute(_page_query(wanted, turn), values, prepare=False)
         rows = await cursor.fetchall()
@@ -137,13 +174,24 @@ class Reading:
             verdict=scope.verdict,
         )
 
-    async def worth(self, project_id: str, scope: RegistryScope) -> tuple[int, VerdictState]:
-        """Tell the number of the last event and how much the list of a scope can be believed."""
+    async def worth(self, project_id: str, scope: RegistryScope) -> Worth:
+        """Tell what the list of a scope is worth, and whether it is still the same."""
         async with self._database.tenant(project_id) as connection:
             covered = await self._scope(connection, project_id, scope)
-            cursor = await connection.execute(self._queries["as_of"], {"project_id": project_id})
-            (as_of,) = await cursor.fetchone() or (0,)
-        return as_of, covered.verdict
+            cursor = await connection.execute(
+                self._queries["as_of"],
+                {"project_id": project_id, "registry_ids": covered.registry_ids},
+            )
+            as_of, state = await cursor.fetchone() or (0, "")
+        return Worth(as_of=as_of, verdict=covered.verdict, state=f"{covered.verdict}/{state}")
+
+    async def facets(self, project_id: str, wanted: ImageFilter) -> Facets:
+        """Count what matches by registry, kind, enterprise project and namespace."""
+        async with self._database.tenant(project_id) as connection:
+            scope = await self._scope(connection, project_id, wanted.scope)
+            values = await self._values(connection, project_id, wanted, scope)
+            cursor = await connection.execute(_facets_query(wanted), values, prepare=False)
+            return _facets(await cursor.fetchall())
 
     async def count_images(self, project_id: str, scope: RegistryScope) -> ImagePage:
         """Count the images of a scope; the answer is a page without rows."""
@@ -171,6 +219,28 @@ class Reading:
             as_of=as_of,
             verdict=together(verdicts),
         )
+
+    async def _labelled(
+        self, connection: Connection, project_id: str, found: tuple[ListedImage, ...]
+    ) -> tuple[ListedImage, ...]:
+        repositories = {image.repository_id for image in found}
+        labels = await of_repositories(connection, project_id, repositories)
+        if not labels:
+            return found
+        return tuple(
+            msgspec.structs.replace(image, labels=labels.get(image.repository_id, {}))
+            for image in found
+        )
+
+    async def _values(
+        self, connection: Connection, project_id: str, wanted: ImageFilter, scope: _Scope
+    ) -> dict[str, Any]:
+        values = _image_values(project_id, wanted, scope)
+        if wanted.asks_about_repositories:
+            values["repository_ids"] = await _ids(connection, _repository_query(wanted), values)
+        if wanted.text is not None:
+            values["named_ids"] = await _ids(connection, _NAMED, values)
+        return values
 
     async def _scope(self, connection: Connection, project_id: str, scope: RegistryScope) -> _Scope:
         cursor = await connection.execute(self._queries["scope"], _scope_values(project_id, scope))
@@ -255,6 +325,33 @@ def _page_query(wanted: ImageFilter, turn: _Turn) -> sql.Composed:
     )
 
 
+def _facets_query(wanted: ImageFilter) -> sql.Composed:
+    if wanted.asks_about_single_images:
+        counted = _COUNTED_SINGLY.format(images=_image_conditions(wanted))
+    else:
+        those = sql.SQL("AND r.id = ANY(%(repository_ids)s)")
+        counted = _COUNTED_BY_REPOSITORY.format(
+            tenant=REPOSITORY_TENANT,
+            those=those if wanted.asks_about_repositories else sql.SQL(""),
+        )
+    return _FACETS.format(counted=counted, tenant=REPOSITORY_TENANT)
+
+
+def _facets(rows: Sequence[Sequence[Any]]) -> Facets:
+    found: dict[int, dict[str, int]] = defaultdict(dict)
+    for by, value, images in rows:
+        found[by][value or ""] = images
+    namespaces = list(found[_BY_NAMESPACE].items())
+    return Facets(
+        total=found[_BY_NOTHING].get("") or 0,
+        registries=found[_BY_REGISTRY],
+        kinds=found[_BY_KIND],
+        enterprise_projects=found[_BY_ENTERPRISE_PROJECT],
+        namespaces=dict(namespaces[:MOST_NAMESPACES]),
+        more_namespaces=len(namespaces) > MOST_NAMESPACES,
+    )
+
+
 def _total(wanted: ImageFilter, images: sql.Composable) -> sql.Composable:
     if wanted.asks_about_single_images:
         return _TOTAL_COUNTED.format(images=images)
@@ -272,6 +369,12 @@ def _repository_query(wanted: ImageFilter) -> sql.Composed:
         conditions.append(sql.SQL("r.namespace = %(namespace)s"))
     if wanted.name_contains is not None:
         conditions.append(sql.SQL("r.id IN (SELECT search_repositories(%(name_pattern)s))"))
+    conditions += [
+        _LABELLED.format(
+            key=sql.Placeholder(f"label_key_{n}"), value=sql.Placeholder(f"label_value_{n}")
+        )
+        for n in range(len(wanted.labels))
+    ]
     conditions += _span_conditions(_SYNCED_MS, "synced", wanted.synced)
     return _REPOSITORIES.format(conditions=sql.SQL(" AND ").join(conditions))
 
@@ -290,6 +393,15 @@ def _image_conditions(wanted: ImageFilter) -> sql.Composed:
         conditions.append(_LATEST.format(tenant=REPOSITORY_TENANT))
     if wanted.tag is not None:
         conditions.append(sql.SQL("i.tag = %(tag)s"))
+    if wanted.tag_contains is not None:
+        conditions.append(sql.SQL("i.tag ILIKE %(tag_pattern)s"))
+    if wanted.text is not None:
+        either = "(i.repository_id = ANY(%(named_ids)s) OR i.tag ILIKE %(text_pattern)s)"
+        conditions.append(sql.SQL(either))
+    if wanted.digest is not None:
+        conditions.append(sql.SQL("i.digest = %(digest)s"))
+    if wanted.image_id is not None:
+        conditions.append(sql.SQL("i.image_id = %(image_id)s"))
     if wanted.size is not None:
         conditions.append(sql.SQL("i.size = %(size)s"))
     if wanted.is_index is not None:
@@ -319,12 +431,18 @@ def _image_values(project_id: str, wanted: ImageFilter, scope: _Scope) -> dict[s
         "namespace": wanted.namespace,
         "name_pattern": _pattern(wanted.name_contains or ""),
         "tag": wanted.tag,
+        "tag_pattern": _pattern(wanted.tag_contains or ""),
+        "text_pattern": _pattern(wanted.text or ""),
+        "digest": wanted.digest,
+        "image_id": wanted.image_id,
         "size": wanted.size,
         "is_index": wanted.is_index,
         "updated_from": wanted.updated.start_ms,
         "updated_to": wanted.updated.end_ms,
         "synced_from": wanted.synced.start_ms,
         "synced_to": wanted.synced.end_ms,
+        **{f"label_key_{n}": key for n, (key, _) in enumerate(wanted.labels)},
+        **{f"label_value_{n}": value for n, (_, value) in enumerate(wanted.labels)},
     }
 
 
@@ -334,6 +452,8 @@ def _scope_values(project_id: str, scope: RegistryScope) -> dict[str, Any]:
         "enterprise_projects": list(scope.enterprise_projects),
         "registry_name": scope.registry_name,
         "kinds": None if scope.kinds is None else list(scope.kinds),
+        "instance_id": scope.instance_id,
+        "instance_name": scope.instance_name,
     }
 
 
@@ -384,6 +504,10 @@ def _listed_image(
         registry_id=row[13],
         registry_name=row[14],
         registry_kind=row[15],
+        repository_id=row[16],
+        instance_id=row[17],
+        instance_name=row[18],
+        instance_url=row[19],
         platforms=platforms.get(row[0], ()),
     )
 

@@ -241,10 +241,12 @@ async def change_registry(
     *,
     generations: int,
     wanted: RepositoryFilter,
+    stays_private: bool = True,
 ) -> int:
     """Store a changed configuration, and hide what its filter leaves out; returns the images.
 
-    ``generations`` is 1 where the change decides what a listing contains, else 0.
+    ``generations`` is 1 where the change decides what a listing contains, else 0. Unless it
+    ``stays_private``, the registry may reach public addresses only from now on.
     """
     await tx.execute(
         _SQL["change"],
@@ -255,6 +257,7 @@ async def change_registry(
             "include": list(after.include),
             "exclude": list(after.exclude),
             "generations": generations,
+            "stays_private": stays_private,
         },
     )
     cursor = await tx.execute(_SQL["named_repositories"], {"registry": registry_id})

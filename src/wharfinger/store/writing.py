@@ -595,6 +595,8 @@ async def conclude(tx: Connection, scope: Mapping[str, Any], tally: Tally) -> bo
         if not changes.keys().isdisjoint({"moved", "retired", "hidden"}):
             await tx.execute(_SQL["close_versions"], numbers)
         await tx.execute(_SQL["write_events"], numbers)
+    elif "touched" in changes:
+        await tx.execute(_SQL["touch_feed"], scope)
     return bool(row and row[0])
 
 

@@ -266,11 +266,11 @@ class Faults:
         return self.change(path, lie, **when)
 
     def wrong_total(self, path: str, total: int, **when: Unpack[When]) -> Fault:
-        """Claim this total, in ``Content-Range`` and in every row's ``total_range``."""
+        """Claim this total: in ``Content-Range``, every row's ``total_range``, or ``total``."""
         return self.change(path, lambda _, answer: _with_total(answer, total), **when)
 
     def no_total(self, path: str, **when: Unpack[When]) -> Fault:
-        """Leave out ``Content-Range`` and ``total_range``."""
+        """Leave out ``Content-Range``, ``total_range`` and ``total``."""
         return self.change(path, lambda _, answer: _with_total(answer, None), **when)
 
     def empty_list(self, path: str, **when: Unpack[When]) -> Fault:
@@ -420,7 +420,14 @@ def _with_total(answer: Answer, total: int | None) -> Answer:
                 row["total_range"] = total
         return rows
 
-    return dataclasses.replace(_with_rows(answer, claim), headers=headers)
+    claimed = dataclasses.replace(_with_rows(answer, claim), headers=headers)
+    value = msgspec.json.decode(claimed.body) if _is_a_list(claimed) else None
+    if not isinstance(value, dict) or "total" not in value:
+        return claimed
+    value = {k: v for k, v in value.items() if k != "total"}
+    if total is not None:
+        value["total"] = total
+    return dataclasses.replace(claimed, body=msgspec.json.encode(value))
 
 
 def _emptied(answer: Answer) -> Answer:
@@ -429,7 +436,10 @@ def _emptied(answer: Answer) -> Answer:
     value = msgspec.json.decode(answer.body)
     if isinstance(value, dict):
         value = {k: [] if isinstance(v, list) else v for k, v in value.items()}
-        value.pop("nextMarker", None)
+        for marker in ("nextMarker", "next_marker"):
+            value.pop(marker, None)
+        if "total" in value:
+            value["total"] = 0
     else:
         value = []
     dropped = {"content-range", "link"}

@@ -13,7 +13,7 @@ import msgspec
 
 from wharfinger.testing.content import wire_time
 from wharfinger.testing.faults import Answer, Asked, json_answer
-from wharfinger.testing.model import Account, World
+from wharfinger.testing.model import PLANTED, Account, World
 from wharfinger.testing.signing import ALGORITHM, SignatureRefusedError, verify_signature
 
 
@@ -53,7 +53,8 @@ class Iam:
         now = dt.datetime.now(dt.UTC)
         lasts = self.token_lifetime_s if lifetime_s is None else lifetime_s
         text = (
-            "MII" + hashlib.sha512(f"{owner.name} {len(self._tokens)} {now}".encode()).hexdigest()
+            f"MII{PLANTED}"
+            + hashlib.sha512(f"{owner.name} {len(self._tokens)} {now}".encode()).hexdigest()
         )
         self._tokens[text] = IssuedToken(
             text=text, account=owner.name, issued=now, expires=now + dt.timedelta(seconds=lasts)

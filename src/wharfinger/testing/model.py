@@ -5,11 +5,14 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import threading
+import uuid
 from dataclasses import dataclass, field
 
 from wharfinger.testing.content import Content, image, index
 
 _BEGINNING = dt.datetime(2024, 3, 4, 8, 0, 0, 541_840, tzinfo=dt.UTC)
+# A word in every secret of every made-up registry, so that a leak of any of them can be found.
+PLANTED = "quagga"
 _TICK = dt.timedelta(seconds=7, microseconds=1_307)
 
 
@@ -61,6 +64,29 @@ class Tag:
 
 
 @dataclass(slots=True, kw_only=True)
+class Accessory:
+    """Something that belongs to an artifact and is listed with it only, like a signature."""
+
+    id: int
+    digest: str
+    type: str
+    size: int
+    created: dt.datetime
+
+
+@dataclass(slots=True, kw_only=True)
+class Artifact:
+    """What the enterprise edition keeps of a push, with a tag or without."""
+
+    id: int
+    content: Content
+    pushed: dt.datetime | str
+    type: str = "IMAGE"
+    media_type: str = ""  # of the config, where it is not that of an image
+    accessories: list[Accessory] = field(default_factory=list)
+
+
+@dataclass(slots=True, kw_only=True)
 class Share:
     """A repository lent to another account; ``expires`` is ``None`` for a share without end."""
 
@@ -93,6 +119,7 @@ class Repository:
     shares: dict[str, Share] = field(default_factory=dict)
     row_tags: tuple[str, ...] | None = None  # tag names the row claims; None: those there are
     untagged: dict[str, Content] = field(default_factory=dict)  # content without a tag, by digest
+    artifacts: dict[str, Artifact] = field(default_factory=dict)  # by digest; instances only
 
     @property
     def path(self) -> str:
@@ -107,6 +134,24 @@ class Namespace:
     id: int
     name: str
     account: str
+    created: dt.datetime
+
+
+@dataclass(slots=True, kw_only=True)
+class Instance:
+    """An instance of SWR's enterprise edition: a registry of an account, with its own content.
+
+    ``expires`` is the year 1 where it does not, which is what the cloud writes.
+    """
+
+    id: str
+    name: str
+    account: str
+    content: World
+    created: dt.datetime
+    version: str = "25.6.7"
+    status: str = "Running"
+    expires: dt.datetime | str = "0001-01-01T00:00:00Z"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +181,9 @@ class World:
     any thread. Paths are ``namespace/name``, where the name may hold ``/``; a namespace is made
     by the first push into it and belongs to ``account`` then.
 
+    ``keeps_artifacts`` is for the content of an instance: what was pushed stays, by its digest,
+    when its last tag has moved away or was deleted.
+
     Raises:
         UnknownNameError: by everything that names what is not there.
     """
@@ -147,8 +195,10 @@ class World:
         region: str = "cn-north-4",
         registry_host: str = "",
         clock: Clock | None = None,
+        keeps_artifacts: bool = False,
     ) -> None:
         self.lock = threading.RLock()
+        self.keeps_artifacts = keeps_artifacts
         self.clock = clock or Clock()
         self.region = region
         self.registry_host = registry_host or f"swr.{region}.myhuaweicloud.com"
@@ -156,6 +206,7 @@ class World:
         self.keys: dict[str, AccessKey] = {}
         self.namespaces: dict[str, Namespace] = {}
         self.repositories: dict[str, Repository] = {}
+        self.instances: dict[str, Instance] = {}
         self._ids = 0
         self.home = self.account(account)
 
@@ -170,7 +221,7 @@ class World:
                     domain_id=_hex_id(f"domain {name}"),
                     project_id=_hex_id(f"project {name} {self.region}"),
                     user_id=_hex_id(f"user {name}"),
-                    password=f"{name}-Password-1",
+                    password=f"{name}-{PLANTED}-Password-1",
                 )
             return self.accounts[name]
 
@@ -180,7 +231,8 @@ class World:
         access_key = "AK" + _hex_id(f"ak {owner.name}")[:18].upper()
         with self.lock:
             if access_key not in self.keys:
-                secret_key = hashlib.sha256(f"sk {owner.name}".encode()).hexdigest()[:40]
+                chance = hashlib.sha256(f"sk {owner.name}".encode()).hexdigest()
+                secret_key = (PLANTED + chance)[:40]
                 self.keys[access_key] = AccessKey(
                     account=owner.name, access_key=access_key, secret_key=secret_key
                 )
@@ -188,12 +240,41 @@ class World:
 
     # --- what -----------------------------------------------------------------------------
 
+    def instance(
+        self, name: str, *, account: str = "", version: str = "25.6.7", status: str = "Running"
+    ) -> Instance:
+        """The enterprise instance of this name, made when it is new; its content is a world."""
+        owner = self.account(account or self.home.name).name
+        with self.lock:
+            key = str(uuid.UUID(_hex_id(f"instance {name} {owner}")))
+            if key not in self.instances:
+                content = World(
+                    account=owner,
+                    region=self.region,
+                    registry_host=f"{name}-{key[:6]}.swr-pro.myhuaweicloud.com",
+                    clock=self.clock,
+                    keeps_artifacts=True,
+                )
+                content.lock = self.lock
+                self.instances[key] = Instance(
+                    id=key,
+                    name=name,
+                    account=owner,
+                    content=content,
+                    created=self.clock.tick(),
+                    version=version,
+                    status=status,
+                )
+            return self.instances[key]
+
     def namespace(self, name: str, *, account: str = "") -> Namespace:
         """The organisation of this name, made for ``account`` when it is new."""
         with self.lock:
             if name not in self.namespaces:
                 owner = self.account(account or self.home.name)
-                self.namespaces[name] = Namespace(id=self._next_id(), name=name, account=owner.name)
+                self.namespaces[name] = Namespace(
+                    id=self._next_id(), name=name, account=owner.name, created=self.clock.now()
+                )
             return self.namespaces[name]
 
     def create_repository(
@@ -275,6 +356,8 @@ class World:
                 updated=now,
             )
             repository.tags[tag] = placed
+            if self.keeps_artifacts:
+                self._keep(repository, pushed, now)
             if not quiet:
                 repository.size += pushed.size - (before.content.size if before else 0)
                 repository.num_images = len(repository.tags)
@@ -307,6 +390,30 @@ class World:
                 repository.size -= gone.content.size
                 repository.num_images = len(repository.tags)
                 repository.updated = now
+
+    def delete_artifact(self, path: str, digest: str) -> None:
+        """Delete what an instance keeps under a digest, and the tags that name it."""
+        with self.lock:
+            repository = self.repository(path)
+            if repository.artifacts.pop(digest, None) is None:
+                raise UnknownNameError(f"no artifact {path}@{digest}")
+            for name in [n for n, t in repository.tags.items() if t.content.digest == digest]:
+                self.delete_tag(path, name)
+            repository.updated = self.clock.tick()
+
+    def attach(self, path: str, digest: str, *, kind: str = "signature.cosign") -> Accessory:
+        """Attach something to an artifact of an instance, as ``cosign sign`` does."""
+        with self.lock:
+            now = self.clock.tick()
+            made = image(f"{kind} of {digest}", created=now, size=4_096)
+            belonging = Accessory(
+                id=self._next_id(), digest=made.digest, type=kind, size=made.size, created=now
+            )
+            try:
+                self.repository(path).artifacts[digest].accessories.append(belonging)
+            except KeyError:
+                raise UnknownNameError(f"no artifact {path}@{digest}") from None
+            return belonging
 
     def delete_repository(self, path: str) -> None:
         """Delete a repository with its tags and shares."""
@@ -370,7 +477,23 @@ class World:
             for tag in repository.tags.values()
         }
 
+    def artifacts(self) -> set[tuple[str, str, str]]:
+        """Every ``(path, tag, digest)`` of an instance; what has no tag has "" in its place."""
+        untagged = {
+            (repository.path, "", digest)
+            for repository in self.owned()
+            for digest in repository.artifacts.keys()
+            - {tag.content.digest for tag in repository.tags.values()}
+        }
+        return self.images() | untagged
+
     # --- inside ---------------------------------------------------------------------------
+
+    def _keep(self, repository: Repository, pushed: Content, now: dt.datetime) -> None:
+        if pushed.digest not in repository.artifacts:
+            repository.artifacts[pushed.digest] = Artifact(
+                id=self._next_id(), content=pushed, pushed=now
+            )
 
     def _next_id(self) -> int:
         self._ids += 1

@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from wharfinger.testing.content import Content, digest_of
 from wharfinger.testing.faults import Answer, Asked, json_answer
-from wharfinger.testing.model import Repository, UnknownNameError, World
+from wharfinger.testing.model import PLANTED, Repository, UnknownNameError, World
 from wharfinger.testing.server import LoopbackServer
 
 _SCHEMA1 = "application/vnd.docker.distribution.manifest.v1+prettyjws"
@@ -72,7 +72,7 @@ class OciBehaviour:
 
     auth: Literal["none", "basic", "bearer"] = "none"
     username: str = "reader"
-    password: str = field(default="reader-Password-1", repr=False)
+    password: str = field(default=f"reader-{PLANTED}-Password-1", repr=False)
     anonymous_tokens: bool = False
     realm_query: str = ""
     realm: str = ""
@@ -120,7 +120,12 @@ class OciUpstream(LoopbackServer):
         world: what it holds; ``Repository.untagged`` (by digest) is served by digest alone.
         behaviour: change it at any time.
         tokens_issued: how many tokens the endpoint has given out.
+        token_path: where the endpoint is, as challenges name it.
+        service: what the endpoint's tokens are for.
     """
+
+    token_path = "/token"  # noqa: S105 - a path
+    service = "registry.example"
 
     def __init__(
         self,
@@ -157,7 +162,7 @@ class OciUpstream(LoopbackServer):
 
     def _route(self, asked: Asked) -> Answer:
         path = unquote(asked.path)
-        if path == "/token":
+        if path == self.token_path:
             return self._issue(asked)
         if path in {"/v2", "/v2/"}:
             self._authorise(asked, None)
@@ -203,10 +208,10 @@ class OciUpstream(LoopbackServer):
         return given.startswith("Basic ") and hmac.compare_digest(raw, wanted)
 
     def _challenge(self, scope: str | None, error: str) -> _RefusedError:
-        realm = self.behaviour.realm or f"{self.url}/token"
+        realm = self.behaviour.realm or f"{self.url}{self.token_path}"
         if self.behaviour.realm_query:
             realm += "?" + self.behaviour.realm_query
-        parts = [f'realm="{realm}"', 'service="registry.example"']
+        parts = [f'realm="{realm}"', f'service="{self.service}"']
         parts += [f'scope="{scope}"'] if scope else []
         parts += [f'error="{error}"'] if error else []
         return _RefusedError(
@@ -219,9 +224,9 @@ class OciUpstream(LoopbackServer):
             raise _RefusedError(401, "UNAUTHORIZED", "incorrect username or password")
         wanted = [v for k, v in parse_qsl(asked.query) if k == "scope"]
         scopes = {scope for value in wanted for scope in value.split()}
-        text = secrets.token_urlsafe(24)
+        text = PLANTED + secrets.token_urlsafe(24)
         self._tokens[text] = _Token(
-            scopes=frozenset(scopes - self.behaviour.denied_scopes),
+            scopes=frozenset(self._granted(given, scopes)),
             ends=time.monotonic() + self.behaviour.token_lifetime_s,
         )
         self.tokens_issued += 1
@@ -229,6 +234,10 @@ class OciUpstream(LoopbackServer):
         if self.behaviour.expires_in is not None:
             body["expires_in"] = self.behaviour.expires_in
         return json_answer(body)
+
+    def _granted(self, given: str, scopes: set[str]) -> set[str]:  # noqa: ARG002 - for dialects
+        """The scopes that whoever sent this ``Authorization`` gets."""
+        return scopes - self.behaviour.denied_scopes
 
     # --- lists ----------------------------------------------------------------------------
 

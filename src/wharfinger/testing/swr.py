@@ -16,6 +16,13 @@ import msgspec
 from wharfinger.testing import swr_rows as rows
 from wharfinger.testing.faults import Answer, Asked, json_answer
 from wharfinger.testing.model import Account, Repository, Tag, UnknownNameError, World
+from wharfinger.testing.swr_wire import (
+    SwrRefusedError,
+    bad_query,
+    boolean,
+    error_answer,
+    number,
+)
 
 T = TypeVar("T")
 
@@ -23,41 +30,6 @@ DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
 
 _ORGANISATION = re.compile(r"[a-z](?:[a-z0-9]|[._-](?=[a-z0-9]))*")
-
-
-class SwrRefusedError(Exception):
-    """SWR refuses the request: a status, a code behind ``SVCSTG.SWR.``, a message."""
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = f"SVCSTG.SWR.{code}"
-        self.message = message
-
-
-def error_answer(status: int, code: str, message: str, *, generation: int = 3) -> Answer:
-    """An error body of SWR.
-
-    Args:
-        status: the HTTP status.
-        code: the whole code, ``SVCSTG.SWR.…``.
-        message: its text.
-        generation: 1 the old array, 2 its wrapper, 3 the current shape (``swr.md`` 2.3).
-    """
-    old = {"errorCode": code, "errorMessage": message, "detail": ""}
-    if generation == 1:
-        return json_answer([old], status=status)
-    if generation == 2:
-        return json_answer({"errors": [old]}, status=status)
-    body: dict[str, object] = {
-        "errors": [old],
-        "error_code": code,
-        "error_msg": message,
-        "details": [{"error_code": code, "error_msg": message}],
-    }
-    if status == 403:
-        body["encoded_authorization_message"] = ""
-    return json_answer(body, status=status)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,13 +118,13 @@ class Swr:
         public = call.wishes.get("is_public")
         if public is None:
             return owned
-        return [r for r in owned if r.is_public == _boolean("is_public", public)]
+        return [r for r in owned if r.is_public == boolean("is_public", public)]
 
     def _list_shared(self, call: _Call) -> Answer:
         found, receiver = self._shared(call, "center")
         status = call.wishes.get("status")
         if status is not None and receiver is not None:
-            wanted = _boolean("status", status)
+            wanted = boolean("status", status)
             found = [r for r in found if self._world.share_is_valid(r, receiver) == wanted]
         ordered = self._ordered(_matching(found, call.wishes), call.wishes, _REPOSITORY_ORDER)
         page, given = self._offset_page(ordered, call.wishes, None)
@@ -168,7 +140,7 @@ class Swr:
             owner = call.wishes.get("domain_name")
             kept = [r for r in lent if owner is None or r.account == owner]
             return kept, call.account.name
-        raise _bad_query(f"{parameter} must be self or thirdparty")
+        raise bad_query(f"{parameter} must be self or thirdparty")
 
     def _list_namespaces(self, call: _Call) -> Answer:
         own = [n for n in self._world.namespaces.values() if n.account == call.account.name]
@@ -225,15 +197,15 @@ class Swr:
         found, receiver = self._shared(call, "shared_by")
         status = call.wishes.get("status")
         if status is not None and receiver is not None:
-            wanted = _boolean("status", status)
+            wanted = boolean("status", status)
             found = [r for r in found if self._world.share_is_valid(r, receiver) == wanted]
         return self._marked(_matching(found, call.wishes), call, receiver)
 
     def _marked(self, found: list[Repository], call: _Call, receiver: str | None) -> Answer:
-        limit = _number(call.wishes, "limit", DEFAULT_LIMIT, _bad_page_size)
+        limit = number(call.wishes, "limit", DEFAULT_LIMIT, _bad_page_size)
         if not 1 <= limit <= MAX_LIMIT:
             raise _bad_page_size()
-        marker = _number(call.wishes, "marker", 0, lambda: _bad_query("marker must be a number"))
+        marker = number(call.wishes, "marker", 0, lambda: bad_query("marker must be a number"))
         after = sorted((r for r in found if r.id > marker), key=lambda r: r.id)
         page = after[:limit]
         body: dict[str, object] = {
@@ -245,7 +217,7 @@ class Swr:
 
     def _list_tags_v3(self, call: _Call) -> Answer:
         repository = self._readable(call)
-        limit = _number(call.wishes, "limit", DEFAULT_LIMIT, _bad_page_size)
+        limit = number(call.wishes, "limit", DEFAULT_LIMIT, _bad_page_size)
         if not 1 <= limit <= MAX_LIMIT:
             raise _bad_page_size()
         wanted = call.wishes.get("tag", "")
@@ -253,7 +225,7 @@ class Swr:
         ordered = self._ordered(found, call.wishes, _TAG_ORDER)
         rest = _after_marker(ordered, call.wishes)
         page = rest[:limit]
-        manifest = _boolean("with_manifest", call.wishes.get("with_manifest", "false"))
+        manifest = boolean("with_manifest", call.wishes.get("with_manifest", "false"))
         body: dict[str, object] = {
             "tags": [
                 rows.tag_row_v3(self._world, repository, tag, manifest=manifest) for tag in page
@@ -300,7 +272,7 @@ class Swr:
         column = wishes.get("order_column") or self.default_order
         direction = wishes.get("order_type") or ("desc" if column in _NEWEST_FIRST else "asc")
         if column not in orders or direction not in {"asc", "desc"}:
-            raise _bad_query("order_column or order_type is not supported")
+            raise bad_query("order_column or order_type is not supported")
         key = orders[column]
         return sorted(found, key=key, reverse=direction == "desc")  # type: ignore[arg-type]
 
@@ -312,13 +284,13 @@ class Swr:
         if not given:
             return ordered[:default], None
         if len(given) == 1 and self.strict_paging:
-            raise _bad_query("offset and limit must be used together")
-        offset = _number(wishes, "offset", 0, lambda: _bad_query("offset must be 0 or more"))
-        limit = _number(wishes, "limit", DEFAULT_LIMIT, _bad_page_size)
+            raise bad_query("offset and limit must be used together")
+        offset = number(wishes, "offset", 0, lambda: bad_query("offset must be 0 or more"))
+        limit = number(wishes, "limit", DEFAULT_LIMIT, _bad_page_size)
         if not 1 <= limit <= MAX_LIMIT:
             raise _bad_page_size()
         if offset < 0:
-            raise _bad_query("offset must be 0 or more")
+            raise bad_query("offset must be 0 or more")
         return ordered[offset : offset + limit], offset if len(given) == 2 else None
 
 
@@ -350,7 +322,7 @@ def _wishes(query: str) -> dict[str, str]:
     for wish in filter(None, single.pop("filter", "").split("|")):
         name, separator, value = wish.partition("::")
         if not separator:
-            raise _bad_query("filter must be name::value|name::value")
+            raise bad_query("filter must be name::value|name::value")
         single[name] = value
     return single
 
@@ -374,29 +346,8 @@ def _with_range(answer: Answer, offset: int | None, count: int, total: int) -> A
     return answer.with_headers(Content_Range=f"{offset}-{count}/{total}")
 
 
-def _number(
-    wishes: dict[str, str], name: str, default: int, error: Callable[[], SwrRefusedError]
-) -> int:
-    text = wishes.get(name)
-    if text is None:
-        return default
-    if re.fullmatch(r"-?[0-9]{1,12}", text) is None:
-        raise error()
-    return int(text)
-
-
-def _boolean(name: str, text: str) -> bool:
-    if text not in {"true", "false"}:
-        raise _bad_query(f"{name} must be true or false")
-    return text == "true"
-
-
 def _bad_page_size() -> SwrRefusedError:
     return SwrRefusedError(400, "4000056", "Invalid page size: limit must be 1 to 1000")
-
-
-def _bad_query(message: str) -> SwrRefusedError:
-    return SwrRefusedError(400, "4001025", f"Invalid query parameters: {message}")
 
 
 def _no_permission() -> SwrRefusedError:
@@ -427,7 +378,7 @@ def _after_marker(ordered: list[Tag], wishes: dict[str, str]) -> list[Tag]:
         raw = base64.urlsafe_b64decode(marker + "=" * (-len(marker) % 4))
         last = msgspec.json.decode(raw, type=tuple[str, int])
     except (binascii.Error, msgspec.MsgspecError, ValueError):
-        raise _bad_query("marker is not one this list gave") from None
+        raise bad_query("marker is not one this list gave") from None
     by_name = wishes.get("order_column") == "tag"
     descending = (wishes.get("order_type") or ("asc" if by_name else "desc")) == "desc"
     keys = [(_sort_key(tag, wishes), tag) for tag in ordered]

@@ -1,4 +1,4 @@
-"""The bundled upstream: SWR basic and IAM in one process, over one world, with faults on demand."""
+"""The bundled upstream: SWR of both editions and IAM over one world, with faults on demand."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from wharfinger.testing.model import AccessKey, World, made_up_world
 from wharfinger.testing.sample import sample_world
 from wharfinger.testing.server import LoopbackServer
 from wharfinger.testing.swr import Swr
+from wharfinger.testing.swr_enterprise import SwrEnterprise
 
 
 class Upstream(LoopbackServer):
-    """SWR basic v2 and v3 and IAM on one loopback port.
+    """SWR basic v2 and v3, SWR enterprise and IAM on one loopback port.
 
     Every call needs an ``SDK-HMAC-SHA256`` signature by a key of the world, or a token issued by
     this server; anything else gets the gateway's 401.
@@ -27,7 +28,8 @@ class Upstream(LoopbackServer):
     Attributes:
         world: what it knows; change it at any time, from any thread.
         iam: tokens (``issue``, ``revoke_all``, ``token_lifetime_s``).
-        swr: the dialect (``strict_paging``, ``default_order``, ``error_generation``).
+        swr: the basic edition (``strict_paging``, ``default_order``, ``error_generation``).
+        enterprise: the enterprise edition, over ``world.instances``.
         world_date: send the world's clock as the ``Date`` header instead of the real time.
     """
 
@@ -44,6 +46,7 @@ class Upstream(LoopbackServer):
         self.world = world or World()
         self.iam = Iam(self.world, token_lifetime_s=token_lifetime_s)
         self.swr = Swr(self.world, error_generation=error_generation)
+        self.enterprise = SwrEnterprise(self.world, error_generation=error_generation)
         self.world_date = False
 
     @property
@@ -91,7 +94,8 @@ class Upstream(LoopbackServer):
             account = self.iam.account_of(asked)
         except NotAuthenticError as refused:
             return _gateway_error(401, refused.code, str(refused))
-        return self.swr.respond(asked, account) or _gateway_error(
+        answer = self.swr.respond(asked, account) or self.enterprise.respond(asked, account)
+        return answer or _gateway_error(
             404, "APIGW.0101", "The API does not exist or has not been published in the environment"
         )
 

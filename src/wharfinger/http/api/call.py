@@ -50,10 +50,12 @@ class ApiCall(msgspec.Struct, frozen=True, kw_only=True):
     caller: Caller
     query: Parameters
     body: bytes
+    accept: str = ""
+    if_none_match: str = ""
 
-    def limit(self) -> int:
+    def limit(self, *, most: int = MOST_ITEMS) -> int:
         """How many items are asked for."""
-        given = self.query.integer("limit", smallest=1, largest=MOST_ITEMS)
+        given = self.query.integer("limit", smallest=1, largest=most)
         return USUAL_ITEMS if given is None else given
 
     def number(self, name: str) -> int | None:
@@ -96,6 +98,8 @@ async def api_call(request: AnyRequest, services: TheServices) -> ApiCall:
         caller=caller,
         query=Parameters(request.scope["query_string"]),
         body=await request.body(),
+        accept=request.headers.get("accept", ""),
+        if_none_match=request.headers.get("if-none-match", ""),
     )
 
 

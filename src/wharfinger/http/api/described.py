@@ -8,13 +8,29 @@ from wharfinger.domain.model import VerdictState
 from wharfinger.domain.schedule import ScheduleChange
 from wharfinger.http.answers import GatewayError, HssError
 from wharfinger.http.api.call import MOST_ITEMS
-from wharfinger.http.api.wire import AcceptBody
-from wharfinger.http.described import Api, Operation, choice, flag, integer, moment, text
+from wharfinger.http.api.images import MOST_IMAGES
+from wharfinger.http.api.labels import LabelBody
+from wharfinger.http.api.wire import AcceptBody, ImageItem, StreamEnd
+from wharfinger.http.described import Api, Operation, choice, flag, integer, moment, repeated, text
 from wharfinger.http.parameters import MAX_INT64
 
 _LIMIT = integer("limit", smallest=1, largest=MOST_ITEMS)
 # A ``next`` of the same list.
-_PAGE = (_LIMIT, text("after", longest=512))
+_AFTER = text("after", longest=512)
+_PAGE = (_LIMIT, _AFTER)
+_FILTERS = (
+    text("registry", longest=128),
+    text("kind", longest=64),
+    *(
+        text(name, longest=255)
+        for name in ("namespace", "name", "tag", "tag_contains", "text", "digest", "image_id")
+    ),
+    integer("size", smallest=0, largest=MAX_INT64),
+    flag("multi_arch"),
+    flag("latest"),
+    repeated("label", longest=320, most=8),
+    *(moment(name) for name in ("updated_from", "updated_to", "confirmed_from", "confirmed_to")),
+)
 
 _DESCRIBED = {
     "list_changes": Operation(query=(integer("after", smallest=0, largest=MAX_INT64), _LIMIT)),
@@ -22,14 +38,17 @@ _DESCRIBED = {
         query=(
             moment("at"),
             integer("as_of", smallest=0, largest=MAX_INT64),
-            flag("latest"),
-            text("registry", longest=128),
-            text("kind", longest=64),
-            text("namespace", longest=255),
-            text("name", longest=255),
-            text("tag", longest=255),
-            *_PAGE,
-        )
+            *_FILTERS,
+            integer("limit", smallest=1, largest=MOST_IMAGES),
+            _AFTER,
+        ),
+        lines=(ImageItem, StreamEnd),
+        may_be_unchanged=True,
+    ),
+    "list_facets": Operation(query=_FILTERS),
+    "set_label": Operation(body=LabelBody),
+    "remove_label": Operation(
+        query=(text("namespace", longest=255, shortest=0), text("repository", longest=255))
     ),
     "list_runs": Operation(query=(text("registry_id", longest=64), *_PAGE)),
     "list_differences": Operation(query=_PAGE),

@@ -5,52 +5,39 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 
-import msgspec
 from litestar import Router, get, post
 from litestar.di import Provide
 from litestar.params import FromPath
 
 from wharfinger.domain.errors import InvalidParameterError, NotFoundError, WharfingerError
+from wharfinger.domain.examination import Examination
 from wharfinger.domain.history import (
     Change,
     Difference,
     Life,
-    Moment,
-    PastFilter,
     RunRecord,
 )
-from wharfinger.domain.inventory import ImageFilter, RegistryScope
 from wharfinger.domain.model import HeldImage, VerdictState
-from wharfinger.http.api.call import ApiCall, TheApiCall, answer_api_failure, api_call, cursor
+from wharfinger.http.api.call import TheApiCall, answer_api_failure, api_call, cursor
+from wharfinger.http.api.images import list_facets, list_images
+from wharfinger.http.api.labels import list_labels, remove_label, set_label
 from wharfinger.http.api.schedules import list_schedules, set_schedule
 from wharfinger.http.api.wire import (
     AcceptBody,
     Accepted,
-    ImageItem,
     ListAnswer,
-    PastAnswer,
     RegistryItem,
     RepositoryItem,
-    listed_item,
-    past_item,
     registry_item,
     repository_item,
 )
 from wharfinger.http.failures import AnyRequest
 from wharfinger.http.hss.call import read_body
 from wharfinger.http.parameters import MAX_INT64
-from wharfinger.http.services import Services, TheServices
+from wharfinger.http.services import TheServices
 from wharfinger.service.hints import Receipt
 
 _MOST_DIGITS = len(str(MAX_INT64))
-
-
-class _At(msgspec.Struct, frozen=True):
-    """Where a list of the past goes on. The number is the first page's, whatever happens since."""
-
-    seq: int
-    at: dt.datetime
-    id: int
 
 
 @get("/changes", action="wharfinger:changes:list")
@@ -61,82 +48,6 @@ async def list_changes(call: TheApiCall, services: TheServices) -> ListAnswer[Ch
     )
     return ListAnswer(
         items=list(page.items), next=page.next, as_of=page.as_of, verdict=page.verdict
-    )
-
-
-@get("/images", action="hss:images:list")
-async def list_images(
-    call: TheApiCall, services: TheServices
-) -> PastAnswer | ListAnswer[ImageItem]:
-    """The list as it is, or as it was known at a time or at a number."""
-    at, as_of = call.moment("at"), call.number("as_of")
-    if at is None and as_of is None:
-        return await _current(call, services)
-    if at is not None and as_of is not None:
-        raise InvalidParameterError("at", "must not stand beside as_of")
-    if call.query.raw("latest") is not None:
-        raise InvalidParameterError("latest", "is known of the current list only")
-    position = call.after(_At)
-    if position is None:
-        moment = await services.history.moment(call.caller, at=at, seq=as_of)
-    else:
-        moment = Moment(seq=position.seq, at=position.at)
-    page = await services.history.images(
-        call.caller,
-        moment,
-        _past_filter(call),
-        after=0 if position is None else position.id,
-        limit=call.limit(),
-    )
-    return PastAnswer(
-        items=[past_item(image) for image in page.items],
-        next=page.next and cursor(_At(moment.seq, moment.at, int(page.next))),
-        as_of=page.as_of,
-        verdict=page.verdict,
-        at=page.at,
-        registries=[registry_item(registry) for registry in page.registries],
-    )
-
-
-async def _current(call: ApiCall, services: Services) -> ListAnswer[ImageItem]:
-    wanted = _filter(call)
-    limit = call.limit()
-    # The number first: what happens while the pages are read comes after it in the feed.
-    worth = await services.inventory.no_images(call.caller, wanted.scope)
-    found = await services.inventory.images_after(
-        call.caller, wanted, after_id=call.after(int) or 0, limit=limit
-    )
-    return ListAnswer(
-        items=[listed_item(image) for image in found],
-        next=cursor(found[-1].id) if len(found) == limit else None,
-        as_of=worth.as_of,
-        verdict=worth.verdict,
-    )
-
-
-def _past_filter(call: ApiCall) -> PastFilter:
-    query = call.query
-    return PastFilter(
-        registry=query.text("registry", longest=128),
-        kind=query.text("kind", longest=64),
-        namespace=query.text("namespace", longest=255),
-        name_contains=query.text("name", longest=255),
-        tag=query.text("tag", longest=255),
-    )
-
-
-def _filter(call: ApiCall) -> ImageFilter:
-    wanted = _past_filter(call)
-    return ImageFilter(
-        scope=RegistryScope(
-            enterprise_projects=call.caller.enterprise_projects,
-            registry_name=wanted.registry,
-            kinds=None if wanted.kind is None else (wanted.kind,),
-        ),
-        namespace=wanted.namespace,
-        name_contains=wanted.name_contains,
-        tag=wanted.tag,
-        latest_only=call.query.flag("latest") or False,
     )
 
 
@@ -259,6 +170,18 @@ async def accept_held(
     return Accepted(retired=retired)
 
 
+@post(
+    "/registries/{registry_id:str}/examination",
+    status_code=200,
+    action="wharfinger:registries:examine",
+)
+async def examine_registry(
+    call: TheApiCall, services: TheServices, registry_id: FromPath[str]
+) -> Examination:
+    """Try every step of a sync once; nothing is stored."""
+    return await services.doctor.examine(call.caller, registry_id)
+
+
 @post("/registries/{registry_id:str}/notifications", status_code=200)
 async def receive_notification(
     request: AnyRequest,
@@ -283,6 +206,7 @@ def make_api() -> Router:
         route_handlers=[
             list_changes,
             list_images,
+            list_facets,
             show_life,
             list_runs,
             show_run,
@@ -291,9 +215,13 @@ def make_api() -> Router:
             list_repository_verdicts,
             list_held,
             accept_held,
+            examine_registry,
             receive_notification,
             list_schedules,
             set_schedule,
+            list_labels,
+            set_label,
+            remove_label,
         ],
         dependencies={"call": Provide(api_call)},
         exception_handlers={

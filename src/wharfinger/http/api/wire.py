@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from typing import Annotated, Generic, TypeVar
 
 import msgspec
 
 from wharfinger.domain.advice import advised
 from wharfinger.domain.history import Advised, PastImage, RegistryVerdict
-from wharfinger.domain.inventory import ListedImage
+from wharfinger.domain.inventory import Facets, ListedImage
 from wharfinger.http.parameters import MAX_INT64
 from wharfinger.store.registries import RepositoryStatus
 
@@ -61,7 +62,7 @@ class RepositoryItem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ImageItem(msgspec.Struct, frozen=True, kw_only=True):
-    """An image. Of a past moment, ``confirmed_at`` and ``latest`` are not known."""
+    """An image. Of a past moment, ``confirmed_at``, ``latest`` and ``labels`` are not known."""
 
     id: int
     registry: str
@@ -76,6 +77,7 @@ class ImageItem(msgspec.Struct, frozen=True, kw_only=True):
     confirmed_at: dt.datetime | None
     latest: bool | None
     multi_arch: bool
+    labels: Mapping[str, str] | None
 
 
 class PastAnswer(ListAnswer[ImageItem], frozen=True, kw_only=True):
@@ -83,6 +85,23 @@ class PastAnswer(ListAnswer[ImageItem], frozen=True, kw_only=True):
 
     at: dt.datetime
     registries: list[RegistryItem]
+
+
+class FacetsAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """How many images match, by the values that filters take."""
+
+    facets: Facets
+    as_of: int
+    verdict: str
+
+
+class StreamEnd(msgspec.Struct, frozen=True, kw_only=True):
+    """The last line of a stream: without it, something is missing."""
+
+    end: bool
+    images: int
+    as_of: int
+    verdict: str
 
 
 ImageId = Annotated[int, msgspec.Meta(ge=1, le=MAX_INT64)]
@@ -136,6 +155,7 @@ def past_item(image: PastImage) -> ImageItem:
         confirmed_at=None,
         latest=None,
         multi_arch=image.multi_arch,
+        labels=None,
     )
 
 
@@ -155,6 +175,7 @@ def listed_item(image: ListedImage) -> ImageItem:
         confirmed_at=_moment(image.synced_ms),
         latest=image.is_latest,
         multi_arch=image.is_index,
+        labels=image.labels,
     )
 
 

@@ -42,13 +42,20 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     enterprise_projects: tuple[str, ...]
 
     def scope(
-        self, *, registry_name: str | None = None, kinds: tuple[str, ...] | None = None
+        self,
+        *,
+        registry_name: str | None = None,
+        kinds: tuple[str, ...] | None = None,
+        instance_id: str | None = None,
+        instance_name: str | None = None,
     ) -> RegistryScope:
         """Return the registries the call may speak of."""
         return RegistryScope(
             enterprise_projects=self.enterprise_projects,
             registry_name=registry_name,
             kinds=kinds,
+            instance_id=instance_id,
+            instance_name=instance_name,
         )
 
     def window(self, *, smallest_limit: int) -> tuple[int, int]:

@@ -39,6 +39,8 @@ async def list_registry_images(call: TheCall, services: TheServices) -> Response
     scope = call.scope(
         registry_name=query.text("registry_name", longest=128),
         kinds=None if image_type is None else (KIND_OF_IMAGE_TYPE[image_type],),
+        instance_id=_of_instance(query, "instance_id"),
+        instance_name=_of_instance(query, "instance_name"),
     )
     wanted = _filter(query, scope, latest=MAX_INT64, synced=_span(query, "latest_sync_time"))
     impossible = _asks_for_scans(query, latest=MAX_INT64)
@@ -67,7 +69,11 @@ async def list_swr_images(call: TheCall, services: TheServices) -> Response[SwrI
     if image_type is None:
         raise InvalidParameterError("image_type", f"is required: {' or '.join(types)}")
     # No registry has local images, so asking for them matches nothing.
-    scope = call.scope(kinds=(KIND_OF_IMAGE_TYPE.get(image_type, image_type),))
+    scope = call.scope(
+        kinds=(KIND_OF_IMAGE_TYPE.get(image_type, image_type),),
+        instance_id=_of_instance(query, "instance_id"),
+        instance_name=_of_instance(query, "instance_name"),
+    )
     wanted = _filter(query, scope, latest=OLDER_MAX_TIME, synced=Span())
     impossible = _asks_for_scans(query, latest=OLDER_MAX_TIME)
     offset, limit = call.window(smallest_limit=10)
@@ -111,23 +117,21 @@ def _span(query: Parameters, what: str, *, latest: int = MAX_INT64) -> Span:
 
 
 def _asks_for_scans(query: Parameters, *, latest: int) -> bool:
-    """Tell whether a filter speaks of scanned images, of which there are none.
-
-    Images of enterprise instances have no other source here either.
-    """
+    """Tell whether a filter speaks of scanned images, of which there are none."""
     scan_status = query.choice("scan_status", SCAN_STATES)
     flags = [query.flag(name) for name in ("has_malicious_file", "has_unsafe_setting", "has_vul")]
-    instance = [
-        query.text(name, longest=128, shortest=0) for name in ("instance_id", "instance_name")
-    ]
     # Each is read, whatever the others say: what is out of its range is told all the same.
     scanned = _span(query, "latest_scan_time", latest=latest)
     return (
         scan_status not in {None, "unscan"}
         or any(flag is not None for flag in flags)
-        or any(instance)
         or not scanned.is_open
     )
+
+
+def _of_instance(query: Parameters, name: str) -> str | None:
+    """Read a filter on the instance; empty, it filters nothing."""
+    return query.text(name, longest=128, shortest=0) or None
 
 
 def _asks_for_more_scans(query: Parameters) -> bool:
@@ -155,6 +159,9 @@ def _registry_image(image: ListedImage) -> RegistryImage:
         is_multiple_arch=image.is_index,
         domain_name=image.owner or None,
         shared_status=image.shared_status or None,
+        instance_id=image.instance_id or None,
+        instance_name=image.instance_name or None,
+        instance_url=image.instance_url or None,
         association_images=[
             AssociatedImage(
                 id=child.id,

@@ -8,16 +8,18 @@ WHERE g.project_id = %(project_id)s
   AND g.enterprise_project_id = ANY(%(enterprise_projects)s)
   AND (%(registry_name)s::text IS NULL OR g.name = %(registry_name)s)
   AND (%(kinds)s::text[] IS NULL OR g.kind = ANY(%(kinds)s))
+  AND (%(instance_id)s::text IS NULL OR g.options ->> 'instance_id' = %(instance_id)s)
+  AND (%(instance_name)s::text IS NULL OR g.options ->> 'instance_name' = %(instance_name)s)
 ORDER BY g.id
 
 -- name: as_of
-SELECT coalesce((SELECT f.seq FROM tenant_feed f WHERE f.project_id = %(project_id)s), 0)
-
--- name: count_by_registry
--- The live images of the registries in scope, as their repositories count them.
-SELECT coalesce(sum(r.live_images), 0)::bigint
-FROM repository r
-WHERE r.project_id = %(project_id)s AND r.registry_id = ANY(%(registry_ids)s)
+-- Besides the number, everything that an answer is made of and that changes without an event.
+SELECT f.seq, concat_ws('/', f.seq, f.revision, (
+    SELECT md5(string_agg(
+        concat_ws('/', g.id, g.name, g.kind, g.verdict, g.confirmed_at, g.enterprise_project_id),
+        ',' ORDER BY g.id))
+    FROM registry g WHERE g.project_id = %(project_id)s AND g.id = ANY(%(registry_ids)s)))
+FROM tenant_feed f WHERE f.project_id = %(project_id)s
 
 -- name: platforms
 -- The children of indexes. A child is a row of the list itself only where it is listed untagged.

@@ -64,7 +64,8 @@ FROM registry WHERE id = %(registry)s AND removed_at IS NULL FOR NO KEY UPDATE
 -- holds all retirements, and whose cursors nobody else's are.
 UPDATE registry SET address = %(address)s, options = %(options)s, include = %(include)s,
     exclude = %(exclude)s, stale_after = %(stale_after)s, two_strikes = %(two_strikes)s,
-    ca_pem = %(ca_pem)s, config_generation = config_generation + %(generations)s
+    ca_pem = %(ca_pem)s, config_generation = config_generation + %(generations)s,
+    allow_private_networks = allow_private_networks AND %(stays_private)s
 WHERE id = %(registry)s
 
 -- name: change_credential

@@ -338,6 +338,10 @@ RETURNING listing <> 'open' AND units_done = units_total AS ready
 -- name: take_numbers
 UPDATE tenant_feed SET seq = seq + %(count)s WHERE project_id = %(project)s RETURNING seq, clock_timestamp()
 
+-- name: touch_feed
+-- No event, but no longer the same list; an event's number says so by itself.
+UPDATE tenant_feed SET revision = revision + 1 WHERE project_id = %(project)s
+
 -- name: close_versions
 -- Before write_events, with the same numbers. The images are named, not only joined: whatever the
 -- planner thinks of the table's size, it looks at theirs alone.

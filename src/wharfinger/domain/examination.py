@@ -1,0 +1,68 @@
+"""What an examination of a registry found: one finding a check, each with what to do."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+
+class Grade(StrEnum):
+    """How a check went. A note works, but costs something or will not last."""
+
+    OK = "ok"
+    NOTE = "note"
+    FAILED = "failed"
+    SKIPPED = "skipped"  # what it needs has failed
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One check: in words, in ``facts``, and what to do where something is wrong."""
+
+    check: str
+    grade: Grade
+    message: str
+    advice: str | None = None
+    facts: Mapping[str, Any] = {}
+
+
+class Examination(msgspec.Struct, frozen=True, kw_only=True):
+    """All checks of one registry. ``ok``: none has failed."""
+
+    registry: str
+    kind: str
+    ok: bool
+    findings: tuple[Finding, ...]
+    requests: int
+    seconds: float
+
+
+class Certificate(msgspec.Struct, frozen=True, kw_only=True):
+    """The TLS of a connection."""
+
+    version: str
+    issuer: str
+    ends_at: dt.datetime
+
+
+class Contact(msgspec.Struct, frozen=True, kw_only=True):
+    """How a host was reached. ``certificate`` is ``None`` where nothing is encrypted."""
+
+    host: str
+    addresses: tuple[str, ...]
+    seconds: float
+    certificate: Certificate | None = None
+
+
+class Exchange(msgspec.Struct, frozen=True, kw_only=True):
+    """One request as it went over the wire, without what may be secret."""
+
+    method: str
+    url: str
+    status: int
+    headers: Mapping[str, str]
+    seconds: float
+    at: dt.datetime

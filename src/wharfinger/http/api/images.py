@@ -1,0 +1,209 @@
+"""The list over our own API: whole, filtered, counted, streamed, and as it was."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from collections.abc import AsyncIterator
+
+import msgspec
+from litestar import Response, get
+from litestar.response import Stream
+
+from wharfinger.domain.errors import InvalidParameterError
+from wharfinger.domain.history import Moment, PastFilter
+from wharfinger.domain.inventory import Facets, ImageFilter, RegistryScope, Span, Worth
+from wharfinger.domain.labels import read_filter
+from wharfinger.http.api.call import ApiCall, TheApiCall, cursor
+from wharfinger.http.api.wire import (
+    FacetsAnswer,
+    ImageItem,
+    ListAnswer,
+    PastAnswer,
+    StreamEnd,
+    listed_item,
+    past_item,
+    registry_item,
+)
+from wharfinger.http.parameters import MAX_INT64
+from wharfinger.http.services import Services, TheServices
+
+MOST_IMAGES = 10_000
+NDJSON = "application/x-ndjson"
+# Rows of a stream that are in memory at once.
+STREAM_ROWS = 2000
+# What only the current list can be asked.
+_OF_THE_CURRENT_LIST = (
+    "latest",
+    "tag_contains",
+    "text",
+    "digest",
+    "image_id",
+    "size",
+    "multi_arch",
+    "updated_from",
+    "updated_to",
+    "label",
+    "confirmed_from",
+    "confirmed_to",
+)
+
+
+class _At(msgspec.Struct, frozen=True):
+    """Where a list of the past goes on. The number is the first page's, whatever happens since."""
+
+    seq: int
+    at: dt.datetime
+    id: int
+
+
+@get("/images", action="hss:images:list")
+async def list_images(
+    call: TheApiCall, services: TheServices
+) -> Response[ListAnswer[ImageItem]] | PastAnswer | Stream | Response[None]:
+    """The list as it is, or as it was known at a time or at a number."""
+    at, as_of = call.moment("at"), call.number("as_of")
+    if at is None and as_of is None:
+        return await _current(call, services)
+    if at is not None and as_of is not None:
+        raise InvalidParameterError("at", "must not stand beside as_of")
+    for name in _OF_THE_CURRENT_LIST:
+        if call.query.raw(name) is not None:
+            raise InvalidParameterError(name, "is known of the current list only")
+    position = call.after(_At)
+    if position is None:
+        moment = await services.history.moment(call.caller, at=at, seq=as_of)
+    else:
+        moment = Moment(seq=position.seq, at=position.at)
+    page = await services.history.images(
+        call.caller,
+        moment,
+        _past_filter(call),
+        after=0 if position is None else position.id,
+        limit=call.limit(),
+    )
+    return PastAnswer(
+        items=[past_item(image) for image in page.items],
+        next=page.next and cursor(_At(moment.seq, moment.at, int(page.next))),
+        as_of=page.as_of,
+        verdict=page.verdict,
+        at=page.at,
+        registries=[registry_item(registry) for registry in page.registries],
+    )
+
+
+@get("/images/facets", action="hss:images:list")
+async def list_facets(call: TheApiCall, services: TheServices) -> FacetsAnswer:
+    """How many images match, by registry, kind, enterprise project and namespace."""
+    wanted = _filter(call)
+    worth = await services.inventory.worth(call.caller, wanted.scope)
+    facets: Facets = await services.inventory.facets(call.caller, wanted)
+    return FacetsAnswer(facets=facets, as_of=worth.as_of, verdict=worth.verdict)
+
+
+async def _current(
+    call: ApiCall, services: Services
+) -> Response[ListAnswer[ImageItem]] | Stream | Response[None]:
+    wanted = _filter(call)
+    limit = call.limit(most=MOST_IMAGES)
+    after = call.after(int) or 0
+    # The number first: what happens while the pages are read comes after it in the feed.
+    worth = await services.inventory.worth(call.caller, wanted.scope)
+    if NDJSON in call.accept.lower():
+        if call.query.raw("limit") is not None:
+            raise InvalidParameterError("limit", "is for pages; a stream has no end but the last")
+        # A header, because a stream prefers the route's media type to its own.
+        return Stream(
+            _stream(call, services, wanted, worth, after), headers={"Content-Type": NDJSON}
+        )
+    etag = _etag(call, worth)
+    if _has(call.if_none_match, etag):
+        return Response(None, status_code=304, headers={"ETag": etag})
+    found = await services.inventory.images_after(call.caller, wanted, after_id=after, limit=limit)
+    answer = ListAnswer(
+        items=[listed_item(image) for image in found],
+        next=cursor(found[-1].id) if len(found) == limit else None,
+        as_of=worth.as_of,
+        verdict=worth.verdict,
+    )
+    # Whoever shares this cache must not share it with other callers.
+    return Response(answer, headers={"ETag": etag, "Cache-Control": "private, no-cache"})
+
+
+async def _stream(
+    call: ApiCall, services: Services, wanted: ImageFilter, worth: Worth, after: int
+) -> AsyncIterator[bytes]:
+    """Yield one line an image, and a last one that says that nothing is missing.
+
+    A failure cuts the answer off before that line, and closes the connection.
+    """
+    encode, count = msgspec.json.Encoder(), 0
+    while True:
+        found = await services.inventory.images_after(
+            call.caller, wanted, after_id=after, limit=STREAM_ROWS
+        )
+        count += len(found)
+        if found:
+            after = found[-1].id
+            yield encode.encode_lines([listed_item(image) for image in found])
+        if len(found) < STREAM_ROWS:
+            break
+    end = StreamEnd(end=True, images=count, as_of=worth.as_of, verdict=worth.verdict)
+    yield encode.encode_lines([end])
+
+
+def _etag(call: ApiCall, worth: Worth) -> str:
+    asked = call.query.text_of_all()
+    return f'"{hashlib.sha256(f"{worth.state}?{asked}".encode()).hexdigest()[:32]}"'
+
+
+def _has(if_none_match: str, etag: str) -> bool:
+    """Whether a list of tags names one (RFC 9110, section 13.1.2: weak and strong are alike)."""
+    given = [one.strip().removeprefix("W/") for one in if_none_match.split(",")]
+    return "*" in given or etag in given
+
+
+def _past_filter(call: ApiCall) -> PastFilter:
+    query = call.query
+    return PastFilter(
+        registry=query.text("registry", longest=128),
+        kind=query.text("kind", longest=64),
+        namespace=query.text("namespace", longest=255),
+        name_contains=query.text("name", longest=255),
+        tag=query.text("tag", longest=255),
+    )
+
+
+def _filter(call: ApiCall) -> ImageFilter:
+    wanted, query = _past_filter(call), call.query
+    return ImageFilter(
+        scope=RegistryScope(
+            enterprise_projects=call.caller.enterprise_projects,
+            registry_name=wanted.registry,
+            kinds=None if wanted.kind is None else (wanted.kind,),
+        ),
+        namespace=wanted.namespace,
+        name_contains=wanted.name_contains,
+        tag=wanted.tag,
+        tag_contains=query.text("tag_contains", longest=255),
+        text=query.text("text", longest=255),
+        digest=query.text("digest", longest=255),
+        image_id=query.text("image_id", longest=255),
+        size=query.integer("size", smallest=0, largest=MAX_INT64),
+        is_index=query.flag("multi_arch"),
+        latest_only=query.flag("latest") or False,
+        labels=tuple(read_filter(t) for t in query.all("label", longest=320, most=8)),
+        updated=_span(call, "updated"),
+        synced=_span(call, "confirmed"),
+    )
+
+
+def _span(call: ApiCall, what: str) -> Span:
+    start, end = call.moment(f"{what}_from"), call.moment(f"{what}_to")
+    if start is not None and end is not None and start > end:
+        raise InvalidParameterError(f"{what}_from", f"must not be later than {what}_to")
+    return Span(start_ms=_milliseconds(start), end_ms=_milliseconds(end))
+
+
+def _milliseconds(moment: dt.datetime | None) -> int | None:
+    return None if moment is None else int(moment.timestamp() * 1000)
