@@ -94,6 +94,10 @@ bench: dev ## Measure syncs beside the official SDK and curl (needs nginx; up to
 soak: dev ## Faults, kills and changes in twenty registries at once (SOAK_MINUTES=30)
 	@$(BIN)/python -m bench.soak --minutes $(SOAK_MINUTES)
 
+.PHONY: coverage-hss
+coverage-hss: dev ## Print which operations of HSS are offered, and how many (WRITE=1: into docs/ as well)
+	@$(BIN)/python tests/http/hss_coverage.py $(if $(WRITE),--write)
+
 .PHONY: wheel
 wheel: dev ## Build dist/*.whl and dist/*.tar.gz
 	@$(BIN)/python -m build --no-isolation

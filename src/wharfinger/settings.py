@@ -55,6 +55,7 @@ class Settings:
     database_app_url: str | None
     pg_bin: str | None
     secret_key_file: Path
+    secret_commands: Path | None
     allow_networks: tuple[Network, ...]
     listen: str
     trusted_proxies: tuple[Network, ...]
@@ -79,6 +80,7 @@ class Settings:
     host_concurrency: int
     retry_deadline_s: int
     history_days: int
+    audit_days: int
     schedules: bool
     schedule_jitter_s: int
     log_level: str
@@ -118,6 +120,12 @@ def _yes_or_no(text: str) -> bool:
     if text not in ("true", "false"):
         raise ValueError("must be true or false")
     return text == "true"
+
+
+def _audit_days(text: str) -> int:
+    if not text.isdecimal() or not (int(text) == 0 or 30 <= int(text) <= 36500):
+        raise ValueError("must be 0, or a whole number from 30 to 36500")
+    return int(text)
 
 
 def _web_address(text: str) -> str:
@@ -333,6 +341,13 @@ def _rules(environment: Mapping[str, str]) -> tuple[_Rule, ...]:
             "the keys that seal secrets at rest",
         ),
         _Rule(
+            "secret_commands",
+            "WHARFINGER_SECRET_COMMANDS",
+            lambda text: Path(text).expanduser().absolute(),
+            lambda _: None,
+            "a folder of programs that --secret-from exec:PROGRAM may run; without it none is run",
+        ),
+        _Rule(
             "allow_networks",
             "WHARFINGER_ALLOW_NETWORKS",
             _networks,
@@ -389,6 +404,13 @@ def _rules(environment: Mapping[str, str]) -> tuple[_Rule, ...]:
             _whole_number(0, 36500),
             lambda _: 400,
             "days that history is kept for, 0 for ever; the current list is never touched",
+        ),
+        _Rule(
+            "audit_days",
+            "WHARFINGER_AUDIT_DAYS",
+            _audit_days,
+            lambda _: 400,
+            "days that the audit is kept for, 30 at least, 0 for ever",
         ),
         _Rule(
             "schedules",
@@ -488,3 +510,13 @@ def child_environment(settings: Settings) -> dict[str, str]:
                 else str(setting.value)
             )
     return environment
+
+
+def environment_variable(name: str) -> str | None:
+    """One variable as it is now, for a secret that is kept in it."""
+    return os.environ.get(name)
+
+
+def command_environment() -> dict[str, str]:
+    """What a program of the operator's gets to see: none of our own settings and secrets."""
+    return {name: os.environ[name] for name in ("HOME", "LANG", "PATH", "TZ") if name in os.environ}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -16,7 +17,12 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from wharfinger.domain.errors import SetupError, StoreUnavailableError
 from wharfinger.domain.examination import Contact
-from wharfinger.domain.model import RegistryCredential, RegistryRef, RepositoryFilter
+from wharfinger.domain.model import (
+    FoundRegistry,
+    RegistryCredential,
+    RegistryRef,
+    RepositoryFilter,
+)
 from wharfinger.domain.ports import Source
 from wharfinger.http.limits import Limits, Throttle
 from wharfinger.identity.authentication import Authenticator
@@ -29,14 +35,18 @@ from wharfinger.service.hints import Hints
 from wharfinger.service.history import History
 from wharfinger.service.inventory import Inventory
 from wharfinger.service.labels import Labels
+from wharfinger.service.ledger import Ledger
 from wharfinger.service.registries import Registries
 from wharfinger.service.schedules import Schedules
+from wharfinger.service.swr import SwrAccounts
 from wharfinger.service.synchronise import Synchroniser
-from wharfinger.settings import Settings
-from wharfinger.sources import filter_of, open_source
+from wharfinger.service.trail import Trail
+from wharfinger.settings import Settings, command_environment, environment_variable
+from wharfinger.sources import filter_of, find_registries, open_source
 from wharfinger.sources._addresses import AddressPolicy
 from wharfinger.sources._examining import WatchedTransport, make_contact
 from wharfinger.sources._http import AioTransport, RequestCount, counting_requests
+from wharfinger.sources.references import References
 from wharfinger.store.callers import Callers
 from wharfinger.store.database import Database, DatabaseAddress, connection_options
 from wharfinger.store.embedded import hold
@@ -52,8 +62,10 @@ from wharfinger.sync.shares import LEASE_S, LeasedBudgets
 
 log = structlog.get_logger()
 
-# How often a worker looks whether a project's history was last pruned more than a day ago.
+# How often a worker looks whether a project's history was last pruned more than a day ago, and
+# how often it prunes the audit, which has no such mark: it costs little where nothing is old.
 PRUNE_LOOK_S = 600.0
+PRUNE_AUDIT_S = 86_400.0
 
 
 class OpenedSource:
@@ -123,6 +135,14 @@ class SourceOpener:
         source = self._source(registry, credential, transport)
         return OpenedSource(source, transport, filter_of(registry))
 
+    async def find(
+        self, service: RegistryRef, credential: RegistryCredential
+    ) -> Sequence[FoundRegistry]:
+        """Ask a service which registries it has; ``service`` names none of them."""
+        transport = AioTransport(self._policy(service), ca_pem=service.ca_pem)
+        async with contextlib.aclosing(transport):
+            return await find_registries(service, credential, self._http(service, transport))
+
     def watched(self, registry: RegistryRef, credential: RegistryCredential) -> WatchedSource:
         """Open one registry's source so that every exchange can be looked at afterwards."""
         policy = self._policy(registry)
@@ -145,10 +165,12 @@ class SourceOpener:
     def _source(
         self, registry: RegistryRef, credential: RegistryCredential, transport: AioTransport
     ) -> Source:
-        http = PacedHttp(
+        return open_source(registry, credential, self._http(registry, transport))
+
+    def _http(self, registry: RegistryRef, transport: AioTransport) -> PacedHttp:
+        return PacedHttp(
             transport, self._budgets, key=registry.project_id, deadline_s=self._deadline_s
         )
-        return open_source(registry, credential, http)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,8 +182,10 @@ class House:
     keys: Sealer
     queue: SyncQueue
     opener: SourceOpener
+    references: References
     synchroniser: Synchroniser
     registries: Registries
+    swr: SwrAccounts
     inventory: Inventory
     held: HeldImages
     hints: Hints
@@ -171,6 +195,8 @@ class House:
     labels: Labels
     callers: Callers
     principals: Principals
+    ledger: Ledger
+    trail: Trail
     issuers: Sequence[ExternalTokens] = ()
 
     def http_app(self) -> Any:
@@ -195,6 +221,8 @@ class House:
             held=self.held,
             hints=self.hints,
             registries=self.registries,
+            ledger=self.ledger,
+            trail=self.trail,
             schedules=self.schedules,
             doctor=self.doctor,
             labels=self.labels,
@@ -210,7 +238,7 @@ class House:
 
     def engine(self) -> Engine:
         """An engine of one's own."""
-        return Engine(self.database, self.keys, self.opener, self.queue)
+        return Engine(self.database, self.keys, self.opener, self.queue, resolve=self.references)
 
     @contextlib.asynccontextmanager
     async def worker(self, *, name: str = "worker") -> AsyncIterator[Worker]:
@@ -226,12 +254,17 @@ class House:
             await engine.aclose()
 
     async def _prune_daily(self) -> None:
-        """Forget old history once a day, whichever worker comes first."""
+        """Forget old history and audit once a day, whichever worker comes first."""
+        audit_at = 0.0
         while True:
             await asyncio.sleep(PRUNE_LOOK_S)
             try:
-                for project in await self.callers.list_projects():
-                    await self.history.prune(project.id, only_if_due=True)
+                projects = [project.id for project in await self.callers.list_projects()]
+                for project_id in projects:
+                    await self.history.prune(project_id, only_if_due=True)
+                if time.monotonic() >= audit_at:
+                    await self.trail.prune(projects)
+                    audit_at = time.monotonic() + PRUNE_AUDIT_S
             except StoreUnavailableError as error:
                 log.info("history.prune_waits", error=error.code)
             except Exception:
@@ -362,9 +395,17 @@ async def open_house(
             SharedBudgets(database, start=settings.host_concurrency, lease_s=LEASE_S)
         )
         opener = SourceOpener(settings, budgets)
+        references = References(
+            variable=environment_variable,
+            environment=command_environment(),
+            commands=settings.secret_commands,
+        )
         callers = Callers(database, keys)
+        registries = Registries(database, keys, opener, resolve=references)
+        ledger = Ledger(database)
         async with (
             contextlib.aclosing(budgets),
+            contextlib.aclosing(ledger),
             queue.app.open_async(),
             _issuers(settings, callers) as issuers,
         ):
@@ -374,17 +415,21 @@ async def open_house(
                 keys=keys,
                 queue=queue,
                 opener=opener,
+                references=references,
                 synchroniser=Synchroniser(database, queue),
-                registries=Registries(database, keys, opener),
+                registries=registries,
+                swr=SwrAccounts(database, keys, registries, opener.find),
                 inventory=Inventory(Reading(database)),
                 held=HeldImages(database),
                 hints=Hints(database, queue),
                 history=History(database, days=settings.history_days),
                 schedules=Schedules(database, queue, jitter_s=settings.schedule_jitter_s),
-                doctor=Doctor(database, keys, opener.watched),
+                doctor=Doctor(database, keys, opener.watched, resolve=references),
                 labels=Labels(database),
                 callers=callers,
                 principals=Principals(database),
+                ledger=ledger,
+                trail=Trail(database, days=settings.audit_days),
                 issuers=issuers,
             )
     finally:

@@ -2,6 +2,8 @@ import pytest
 from commands import PROJECT
 from reaching import Authority
 
+from wharfinger.sources import KINDS
+from wharfinger.testing.harbor import HarborUpstream
 from wharfinger.testing.oci import OciUpstream
 
 
@@ -139,7 +141,7 @@ def test_half_a_credential_is_misuse(commands, arguments, told):
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
-        ({"kind": "Dockyard"}, "kind: must be one of SwrPrivate, SwrShared, Other"),
+        ({"kind": "Dockyard"}, f"kind: must be one of {', '.join(KINDS)}"),
         ({"address": "swr.example"}, "address: must be a URL"),
         ({"name": "n" * 129}, "name: must have 1 to 128 characters"),
         ({"more": ("--option", "page_size=5000")}, "options.page_size"),
@@ -192,3 +194,88 @@ def test_a_registry_is_trusted_with_its_own_ca_and_not_without(commands, tmp_pat
 
     assert "certificate not trusted" in stranger["message"]
     assert (friend["ok"], friend["sample_repository"]) == (True, "team/app")
+
+
+def test_harbor_is_added_with_a_robot_account_and_options_in_words(commands):
+    with HarborUpstream().running_in_thread() as harbor:
+        for path in ("team/deep/app", "base/app", "other/app"):
+            harbor.push(path, "v1")
+        robot = harbor.robot("inventory", "team", "base")
+        name = ("--project", PROJECT, "--name", "harbour")
+        commands(
+            *("registry", "add", *name, "--kind", "Harbor", "--address", harbor.url),
+            *("--username", robot.name, "--password-stdin"),
+            *("--option", "projects=team,base", "--option", "manifests=false"),
+            stdin=robot.password + "\n",
+        )
+        commands("sync", "--project", PROJECT, "--registry", "harbour")
+        commands("registry", "set", *name, "--option", "projects=team", "--option", "page_size=50")
+        hidden = commands.json("registry", "repositories", *name)
+        commands("sync", "--project", PROJECT, "--registry", "harbour")
+        asked = [line.target for line in harbor.log]
+
+    assert [f"{r['namespace']}/{r['name']}" for r in hidden] == ["team/deep/app"]
+    lists = [target.partition("?")[0] for target in asked if "/artifacts" not in target]
+    assert lists == [
+        f"/api/v2.0/projects/{project}/repositories" for project in ("team", "base", "team")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("option", "rule"),
+    [
+        ("projects=a/b", "is no project name"),
+        ("colour=red", "known are manifests, page_size, projects, proxy_caches"),
+    ],
+)
+def test_an_option_that_harbor_does_not_take_is_refused_with_the_rule(commands, option, rule):
+    done = commands(
+        *("registry", "add", "--project", PROJECT, "--name", "never", "--kind", "Harbor"),
+        *("--address", "https://harbor.example.com", "--option", option),
+        code=1,
+    )
+
+    assert rule in done.stderr
+
+
+def test_a_secret_that_is_kept_elsewhere_is_named_and_read_there(commands, upstream, tmp_path):
+    place = tmp_path / "secret-key"
+    place.write_text(upstream.key.secret_key + "\n")
+    name = ("--project", PROJECT, "--name", "kept-elsewhere")
+    access_key = ("--access-key", upstream.key.access_key)
+    commands(
+        *("registry", "add", *name, "--kind", "SwrPrivate", "--address", upstream.url, *access_key),
+        *("--secret-from", f"file:{place}"),
+    )
+
+    report = commands.json("registry", "test", *name)
+    listed = registries(commands)["kept-elsewhere"]
+    commands("registry", "set", *name, *access_key, "--secret-from", "env:NOT_SET_ANYWHERE")
+    without = commands.json("registry", "test", *name, code=1)
+
+    assert report["ok"]
+    assert listed["credential_reference"] == f"file:{place}"
+    assert without["error_code"] == "credentials_needed"
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--secret-from", "env:A"], "a secret needs its --access-key or --username"),
+        (["--username", "robot"], "needs --password-stdin or --secret-from, one of them"),
+        (
+            ["--username", "robot", "--password-stdin", "--secret-from", "env:A"],
+            "needs --password-stdin or --secret-from, one of them",
+        ),
+        (["--username", "robot", "--secret-from", "vault:x"], "secret_from: must be env:NAME"),
+    ],
+)
+def test_a_secret_comes_from_one_place(commands, options, complaint):
+    done = commands(
+        *("registry", "add", "--project", PROJECT, "--name", "no", "--kind", "Other"),
+        *("--address", "http://127.0.0.1:1", *options),
+        stdin="secret\n",
+        code=2 if "needs" in complaint else 1,
+    )
+
+    assert complaint in " ".join(done.stderr.replace("│", " ").split())

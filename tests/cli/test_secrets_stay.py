@@ -1,12 +1,14 @@
 """A service full of planted secrets has a bad day; none of them is found where none belongs."""
 
 import asyncio
+import base64
 import contextlib
 import json
 import threading
 import urllib.error
 import urllib.request
 import uuid
+from collections import Counter
 from pathlib import Path
 
 import psycopg
@@ -33,7 +35,8 @@ class Planted(dict):
     """Secrets by what they are; each is unlike any other on the machine."""
 
     def __missing__(self, what: str) -> str:
-        self[what] = f"{what.replace(' ', '-')}-{uuid.uuid4().hex[:12]}"
+        # Short, because what is long is hidden from a registry's words for being long.
+        self[what] = f"pw{uuid.uuid4().hex[:12]}"
         return self[what]
 
     def found_in(self, text: str | bytes, *, besides: str = "") -> set[str]:
@@ -50,7 +53,7 @@ class Planted(dict):
 
 
 class Watcher:
-    """Reads every command line of the machine, and the environments of a family, all the time."""
+    """Reads every command line of the machine, and the environments of the database's processes."""
 
     def __init__(self, planted: Planted, data_dir: Path) -> None:
         self._planted = planted
@@ -59,6 +62,7 @@ class Watcher:
         self._thread = threading.Thread(target=self._watch)
         self.found: set[tuple[str, str]] = set()
         self.servers = 0
+        self._looks: Counter[str] = Counter()
 
     def __enter__(self):
         self._thread.start()
@@ -69,10 +73,13 @@ class Watcher:
         self._thread.join()
 
     def _watch(self) -> None:
-        while not self._stop.wait(0.05):
+        while not self._stop.wait(0.1):
             for process in Path("/proc").glob("[0-9]*"):
-                with contextlib.suppress(OSError):
-                    self._look(process)
+                # More than once, because a process has its parent's line before it has its own.
+                if self._looks[process.name] < 5:
+                    self._looks[process.name] += 1
+                    with contextlib.suppress(OSError):
+                        self._look(process)
 
     def _look(self, process: Path) -> None:
         line = (process / "cmdline").read_bytes()
@@ -86,9 +93,10 @@ class Watcher:
 
 
 def parrot(asked):
-    """Says back all it was told, as what it was told was wrong."""
+    """Says back all it was told, the password in the clear as well."""
     said = " ".join(f"{name}: {value}" for name, value in asked.header_pairs)
-    body = {"errors": [{"code": "DENIED", "message": f"{asked.body.decode()} {said}"}]}
+    pair = base64.b64decode(asked.headers.get("authorization", "").partition(" ")[2]).decode()
+    body = {"errors": [{"code": "DENIED", "message": f"{pair} may not: {said}"}]}
     return Answer(status=403, body=json.dumps(body).encode(), headers={})
 
 
@@ -160,7 +168,7 @@ def login(user, password):
 def settle_in(day, registries, address, data_dir):
     good, echoing, untrusted, babbling = registries
     plant = day.planted
-    day.run("project", "create", PROJECT, "--id", PROJECT)
+    asyncio.run(make_project(address, data_dir))
     user = ("--project", PROJECT, "--policy", "full-access", "--password-stdin")
     day.run("user", "create", "alice", *user, stdin=plant["password of alice"])
     day.run("credential", "create", "--project", PROJECT, "--json", issues="secret_key")
@@ -184,6 +192,12 @@ def settle_in(day, registries, address, data_dir):
     asyncio.run(add_all(others, address, data_dir))
 
 
+async def make_project(address, data_dir):
+    settings = read_settings(environment={"WHARFINGER_DATA_DIR": str(data_dir)})
+    async with open_house(settings, address) as house:
+        await house.callers.create_project(PROJECT, PROJECT)
+
+
 async def add_all(others, address, data_dir):
     settings = read_settings(environment={"WHARFINGER_DATA_DIR": str(data_dir)})
     operator = Caller(project_id=PROJECT, project_name="", principal="test", is_operator=True)
@@ -196,7 +210,6 @@ async def add_all(others, address, data_dir):
 
 def have_a_bad_day(day, url, database):
     plant = day.planted
-    day.run("registry", "test", "--project", PROJECT, "--name", "echo", code=1)
     day.run("sync", "--project", PROJECT, code=1)
     tokens, images = f"{url}/v3/auth/tokens", f"{url}/v5/{PROJECT}/image/registries/images"
     good = login("alice", plant["password of alice"])
@@ -229,6 +242,7 @@ def everything_stored(database):
             yield f"the table {table}", b"".join(rows)
 
 
+@pytest.mark.timeout(400)
 def test_no_planted_secret_is_found_where_none_belongs(data_dir, planted, registries):
     commands = Commands(data_dir)
     day = Day(commands, planted)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
+import pwd
 import uuid
 
 import pytest
@@ -121,7 +123,9 @@ def test_held_images_are_listed_and_accepted(run, rows):
     assert [h["tag"] for h in held] == ["v1"]
     assert vague.exit_code == 2
     assert json.loads(accepted.stdout) == {"name": "swr", "retired": 1}
-    assert rows.sql.execute("SELECT principal FROM audit").fetchall() == [("operator",)]
+    (who,) = rows.sql.execute("SELECT principal, source FROM audit").fetchall()
+    user = pwd.getpwuid(os.getuid()).pw_name
+    assert who == (f"operating-system user {user}", "command line")
 
 
 def test_a_purge_asks_for_a_yes_and_for_a_removed_registry(run, rows):

@@ -7,10 +7,31 @@ from collections.abc import Iterator
 import pytest
 from house import House, Tenant, standing_house
 
+from wharfinger.service.synchronise import Synchroniser
+
 
 @pytest.fixture(scope="session")
 def shared_house(cluster, administrator, tmp_path_factory) -> Iterator[House]:
     with standing_house(cluster, administrator, tmp_path_factory.mktemp("keys")) as running:
+        yield running
+
+
+class NobodyWorks:
+    """Takes jobs in and leaves them there."""
+
+    async def plan(self, tx, **job) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def house_with_tasks(cluster, administrator, tmp_path_factory) -> Iterator[House]:
+    """A server with the real synchroniser, for a module of tests."""
+
+    def synchroniser(database):
+        return Synchroniser(database, NobodyWorks())
+
+    folder = tmp_path_factory.mktemp("keys")
+    with standing_house(cluster, administrator, folder, synchroniser=synchroniser) as running:
         yield running
 
 

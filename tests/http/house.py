@@ -35,8 +35,10 @@ from wharfinger.service.hints import Hints
 from wharfinger.service.history import History
 from wharfinger.service.inventory import Inventory
 from wharfinger.service.labels import Labels
+from wharfinger.service.ledger import Ledger
 from wharfinger.service.registries import Registries
 from wharfinger.service.schedules import Schedules
+from wharfinger.service.trail import Trail
 from wharfinger.store.callers import Callers, NewCredential
 from wharfinger.store.cluster import DATABASE, OWNER
 from wharfinger.store.database import Database, DatabaseAddress, connection_options
@@ -60,7 +62,8 @@ class ScriptedSynchroniser:
             raise self.failure
         if kind == "SwrShared":
             raise NotConfiguredError(
-                f"no SwrShared registry; run: wharfinger registry add --project {caller.project_id}"
+                "no SwrShared registry; run: wharfinger swr configure --project"
+                f" {caller.project_id}"
             )
         self.asked.append((caller.project_id, kind, enterprise_project_id))
         return TASK_ID
@@ -212,9 +215,12 @@ class House:
         self.callers = Callers(self.database, self.keys)
         self.principals = Principals(self.database)
         self.reading = Reading(self.database)
+        self.hints = Hints(self.database, jobs=_NoJobs())
+        self.ledger = Ledger(self.database, pause_s=0.02)
         locks = Locks()
         if self._make_synchroniser is not None:
             self.synchroniser = self._make_synchroniser(self.database)
+        self.registries = Registries(self.database, self.keys, opener=None)
         self._app = create_app(
             Services(
                 authenticator=Authenticator(self.callers, locks=locks),
@@ -224,8 +230,10 @@ class House:
                 synchroniser=self.synchroniser,
                 history=History(self.database, days=400),
                 held=HeldImages(self.database),
-                hints=Hints(self.database, jobs=_NoJobs()),
-                registries=Registries(self.database, self.keys, opener=None),
+                hints=self.hints,
+                ledger=self.ledger,
+                trail=Trail(self.database, days=400),
+                registries=self.registries,
                 schedules=Schedules(self.database, _NoJobs()),
                 doctor=Doctor(self.database, self.keys, admit=None),
                 labels=Labels(self.database),
@@ -240,6 +248,7 @@ class House:
         self._server = _Server(config)
         self._server.announce = self._announce
         await self._server.serve()
+        await self.ledger.aclose()
         await self.database.close()
 
     def _announce(self) -> None:

@@ -25,7 +25,7 @@ def raw_call(house, request: bytes):
 
 @pytest.mark.parametrize(
     "path",
-    ["/nowhere", "/v5/p1", "/v5/p1/image/registry/images", "/v5/p1/image/synchronize/x", "/v2"],
+    ["/nowhere", "/v5/p1", "/v5/p1/image/registry/list", "/v5/p1/image/synchronize/x", "/v2"],
 )
 def test_an_unknown_route_is_said_to_be_so_before_credentials_are_asked_for(house, path):
     status, headers, body = call(house, path)

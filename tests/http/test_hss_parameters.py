@@ -18,7 +18,21 @@ from wharfinger.domain.model import (
 
 IMAGES = "image/registries/images"
 SWR = "image/swr-repository"
+POLICIES = "image/scanner-policies"
+COMMAND = "image/registries/image-upload-command"
 MAX_INT64 = 9223372036854775807
+# What a route asks for in any case.
+NEEDED = {
+    "image/tasks": {"type": "image_sync"},
+    SWR: {"image_type": "private_image"},
+    POLICIES: {"type": "image_scan"},
+    COMMAND: {
+        "registry_addr": "harbor.example",
+        "namespace": "team",
+        "username": "robot",
+        "password": "secret-of-robot",
+    },
+}
 
 
 def ask(house, tenant, route, *, expect=200, **parameters):
@@ -87,14 +101,24 @@ def tell(house, tenant, route, body, *, expect=200, query=""):
         ("image/tasks", "scan_scope", "all", "must be an integer from 0"),
         (f"image/image-sync/tasks/{TASK_ID}/registries", "limit", "9", "from 10 to 200"),
         (f"image/image-sync/tasks/{TASK_ID}/registries", "sync_status", "done", "finished or"),
+        (f"image/image-sync/tasks/{TASK_ID}/registries", "registry_name", "", "1 to 128"),
+        (f"image/image-sync/tasks/{'x' * 65}/registries", "task_id", "", "1 to 64 characters"),
+        ("image/registries/statistics", "registry_type", "Quay", "must be SwrPrivate or"),
+        ("container/images", "keyword", "", "must be 1 to 128 characters"),
+        ("container/images", "limit", "9", "must be an integer from 10 to 200"),
+        ("container/images", "offset", "2000001", "must be an integer from 0 to 2000000"),
+        (POLICIES, "global_image_type", "cicd", "must be local or registry"),
+        (POLICIES, "type", "x" * 65, "must be 1 to 64 characters"),
+        (COMMAND, "registry_addr", "x" * 257, "must be 1 to 256 characters"),
+        (COMMAND, "namespace", "", "must be 1 to 128 characters"),
+        (COMMAND, "username", "x" * 129, "must be 1 to 128 characters"),
+        (COMMAND, "password", "x" * 129, "must be 1 to 128 characters"),
     ],
 )
 def test_a_value_out_of_range_names_parameter_and_range(
     house, tenant, route, parameter, value, rule
 ):
-    needed = {"image/tasks": {"type": "image_sync"}, SWR: {"image_type": "private_image"}}
-
-    _, body = ask(house, tenant, route, expect=400, **(needed.get(route, {}) | {parameter: value}))
+    _, body = ask(house, tenant, route, expect=400, **(NEEDED.get(route, {}) | {parameter: value}))
 
     assert set(body) == {"error_code", "error_description", "error_msg"}
     assert body["error_code"] == "HSS.0001"
@@ -116,8 +140,7 @@ def test_a_value_out_of_range_names_parameter_and_range(
     ],
 )
 def test_only_the_words_of_the_contract_are_taken(house, tenant, route, parameter, allowed):
-    needed = {"image/tasks": {"type": "image_sync"}, SWR: {"image_type": "private_image"}}
-    given = needed.get(route, {})
+    given = NEEDED.get(route, {})
 
     for word in allowed.split():
         ask(house, tenant, route, **(given | {parameter: word}))
@@ -127,9 +150,13 @@ def test_only_the_words_of_the_contract_are_taken(house, tenant, route, paramete
     assert all(word in body["error_msg"] for word in allowed.split())
 
 
-@pytest.mark.parametrize(("route", "parameter"), [(SWR, "image_type"), ("image/tasks", "type")])
+@pytest.mark.parametrize(
+    ("route", "parameter"), [(route, name) for route, given in NEEDED.items() for name in given]
+)
 def test_what_is_required_is_asked_for(house, tenant, route, parameter):
-    _, body = ask(house, tenant, route, expect=400)
+    given = {name: value for name, value in NEEDED[route].items() if name != parameter}
+
+    _, body = ask(house, tenant, route, expect=400, **given)
 
     assert body["error_msg"].startswith(f"{parameter}: is required")
 
@@ -403,10 +430,21 @@ def test_a_task_lists_what_it_could_not_read(house, tenant):
     assert row["failed_reason"] == "team/deep/app: 403"
     assert row["failed_images"][0]["namespace"] == "team"
     assert row["failed_images"][0]["image_name"] == "deep/app"
-    assert (runs["data_list"][0]["sync_status"], runs["data_list"][0]["failed_reason"]) == (
-        "failed",
-        "team/deep/app: 403",
-    )
+    run = runs["data_list"][0]
+    assert (run["sync_status"], run["failed_reason"]) == ("failed", "team/deep/app: 403")
+    assert run["failed_code"] == "forbidden"
+
+
+def test_a_repository_outside_any_namespace_is_named_as_one(house, tenant):
+    reason = Reason(code="forbidden", message="403", repository="app")
+    house.synchroniser.progress = [
+        task(run_progress(outcome=RunOutcome.PARTIAL, reasons=(reason,)))
+    ]
+
+    _, body = ask(house, tenant, "image/tasks", type="image_sync")
+
+    failed = body["data_list"][0]["failed_images"][0]
+    assert (failed["namespace"], failed["image_name"]) == ("", "app")
 
 
 @pytest.mark.parametrize(

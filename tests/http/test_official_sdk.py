@@ -103,6 +103,28 @@ def test_it_reads_the_platforms_of_an_index(house, tenant):
     assert platforms[0]["image_id"] == "config-amd"
 
 
+def test_it_reads_an_image_of_artifactory(house, tenant):
+    from huaweicloudsdkhss.v5 import ListRegistryImagesRequest
+
+    artifactory = tenant.registry("artifactory", "Jfrog")
+    tenant.image(artifactory, tenant.repository(artifactory, "docker-local", "team/app"))
+    swr = tenant.registry()
+    tenant.image(swr, tenant.repository(swr))
+
+    answer = sdk_client(house, tenant).list_registry_images(
+        ListRegistryImagesRequest(image_type="jfrog")
+    )
+
+    assert answer.total_num == 1
+    (row,) = answer.data_list
+    assert (row.image_type, row.registry_type) == ("jfrog", "Jfrog")
+    assert (row.registry_name, row.namespace, row.image_name) == (
+        "artifactory",
+        "docker-local",
+        "team/app",
+    )
+
+
 def test_it_reads_the_older_list(house, tenant):
     from huaweicloudsdkhss.v5 import ListSwrImageRepositoryRequest
 
@@ -371,7 +393,7 @@ def test_it_reads_code_and_message_of_an_error(house, tenant):
     assert (wrong.value.status_code, wrong.value.error_code) == (400, "HSS.0001")
     assert wrong.value.error_msg == "limit: must be an integer from 1 to 200"
     assert unconfigured.value.error_code == "HSS.0011"
-    assert "wharfinger registry add" in unconfigured.value.error_msg
+    assert "wharfinger swr configure" in unconfigured.value.error_msg
     assert ungranted.value.error_code == "HSS.0013"
     assert (down.value.status_code, down.value.error_code) == (503, "HSS.0041")
 

@@ -11,6 +11,7 @@ from house import TASK_ID
 
 from wharfinger.domain.policy import SYSTEM_POLICIES, may, read_policy
 from wharfinger.http.app import create_app
+from wharfinger.http.hss.not_offered import NOT_OFFERED
 
 PAGE = (Path(__file__).parents[2] / "docs" / "identity.md").read_text("utf-8")
 ROW = re.compile(r"^\| `(GET|POST|DELETE|PUT) (/\S+)` \| `(\w+:\w+:\w+)` \|", re.MULTILINE)
@@ -29,9 +30,11 @@ HOUR = dt.timedelta(hours=1)
 
 
 def routes():
-    """Every route below a project, with the action it asks for."""
+    """Every route below a project that does something, with the action it asks for."""
     for route in create_app(None)._app.routes:
         for handler in route.route_handlers:
+            if NOT_OFFERED in handler.opt:
+                continue
             for method in handler.http_methods - {"OPTIONS"}:
                 yield method, re.sub(r":str", "", route.path), handler.opt.get("action")
 

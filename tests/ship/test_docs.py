@@ -116,7 +116,8 @@ def test_every_reason_that_is_no_error_is_documented():
 
 
 def test_every_route_is_documented():
-    page = text_of("hss.md") + text_of("api.md") + text_of("identity.md")
+    pages = ("hss.md", "hss-coverage.md", "api.md", "identity.md")
+    page = "".join(map(text_of, pages))
     asgi = create_app(None)
     routes = {route.path for route in asgi._app.routes}
 
@@ -199,6 +200,7 @@ def test_every_make_target_says_what_it_is_for():
         "test",
         "hard-cases",
         "mutants",
+        "coverage-hss",
         "check",
         "lock",
         "bench",

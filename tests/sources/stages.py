@@ -6,6 +6,7 @@ import contextlib
 from wharfinger.domain.model import RegistryCredential
 from wharfinger.testing.faults import Answer
 from wharfinger.testing.harbor import ADMINISTRATOR, HarborUpstream
+from wharfinger.testing.jfrog import JfrogBehaviour, JfrogUpstream
 from wharfinger.testing.model import World
 from wharfinger.testing.oci import OciBehaviour, OciUpstream
 from wharfinger.testing.source_suite import Stage
@@ -122,4 +123,31 @@ async def harbor_stage(*projects):
             tags=r"/artifacts\?",
             options={"projects": projects},
             secrets=(credential.secret, pair, "Bearer "),
+        )
+
+
+def reader_of(upstream):
+    own = upstream.behaviour
+    return RegistryCredential(kind="basic", identity=own.username, secret=own.password)
+
+
+@contextlib.asynccontextmanager
+async def jfrog_stage(*, listing, **behaviour):
+    """Artifactory with an empty repository besides, which is listed before any other."""
+    async with JfrogUpstream(World(), JfrogBehaviour(**behaviour)) as upstream:
+        upstream.world.namespace("a-empty-local")
+        reader = reader_of(upstream)
+        pair = base64.b64encode(f"{reader.identity}:{reader.secret}".encode()).decode()
+        by_aql = listing == "aql"
+        yield Stage(
+            server=upstream,
+            credential=reader,
+            push=upstream.world.push,
+            expected=upstream.world.images,
+            repositories=r"/api/repositories|/search/aql" if by_aql else r"/api/repos|/_catalog",
+            tags=r"/search/aql" if by_aql else r"/tags/list",
+            options={"listing": listing},
+            # Artifactory's own repositories, and what there is to be read of the empty one.
+            challenged=2 if by_aql else 1,
+            secrets=(reader.secret, pair),
         )

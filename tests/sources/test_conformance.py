@@ -3,7 +3,7 @@
 import pkgutil
 
 import pytest
-from stages import enterprise_stage, harbor_stage, oci_stage, swr_stage
+from stages import enterprise_stage, harbor_stage, jfrog_stage, oci_stage, swr_stage
 
 import wharfinger.sources
 from wharfinger.sources import KINDS
@@ -97,6 +97,24 @@ class TestHarborByProject(SourceSuite):
     @pytest.fixture
     async def stage(self):
         async with harbor_stage("team", "other") as stage:
+            yield stage
+
+
+class TestJfrog(SourceSuite):
+    kind = "Jfrog"
+
+    @pytest.fixture
+    async def stage(self):
+        async with jfrog_stage(listing="aql") as stage:
+            yield stage
+
+
+class TestJfrogByDockersApi(SourceSuite):
+    kind = "Jfrog"
+
+    @pytest.fixture
+    async def stage(self):
+        async with jfrog_stage(listing="docker", default_page=3) as stage:
             yield stage
 
 

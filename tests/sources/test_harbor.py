@@ -19,7 +19,12 @@ from wharfinger.domain.errors import (
     UnsupportedError,
     UpstreamFailureError,
 )
-from wharfinger.domain.model import RegistryCredential, RegistryRef, RepositoryName
+from wharfinger.domain.model import (
+    RegistryCredential,
+    RegistryRef,
+    RepositoryName,
+    RepositoryRef,
+)
 from wharfinger.sources import check_registry, filter_of, read_notification
 from wharfinger.testing.content import OCI_INDEX, image, index
 from wharfinger.testing.faults import json_answer
@@ -354,9 +359,33 @@ async def test_an_image_has_its_config_digest_for_one_request(harbor):
     assert (found.image_id, found.size) == (content.image_id, 12_345)
     assert (found.created_at, found.artifact_type) == (MADE, "")
     assert tags[0].updated_at == dt.datetime(2024, 3, 4, 8, 0, 14, 544_000, tzinfo=dt.UTC)
-    # The listing told when it was made, so its config is not asked for.
-    assert [line.method for line in harbor.requests(f"/manifests/{content.digest}")] == ["GET"] * 2
-    assert harbor.requests("/blobs/") == []
+    # The listing told when it was made, so its config is not asked for; nor is a token.
+    assert [line.path for line in harbor.requests("/v2/|/service/")] == [
+        f"/v2/team/app/manifests/{content.digest}"
+    ]
+
+
+async def test_a_registry_that_insists_on_tokens_gets_them(harbor):
+    harbor.harbor.basic_registry = False
+    for version in range(3):
+        harbor.push("team/app", f"v{version}")
+
+    tags, images = await artifacts_of(harbor)
+
+    assert set(images) == {tag.digest for tag in tags}
+    assert harbor.tokens_issued == 1
+
+
+async def test_public_images_are_described_to_nobody_in_particular(harbor):
+    content = harbor.push("open/app", "v1")
+    harbor.harbor.public.add("open")
+
+    async with reading(harbor, credential=NOBODY) as source:
+        (repository,) = await repositories_of(source)
+        tags = await tags_of(source, repository)
+        (found,) = [image async for image in source.describe(repository, tags)]
+
+    assert found.image_id == content.image_id
 
 
 async def test_an_image_of_which_the_listing_says_no_time_is_asked_for_its_config(harbor):
@@ -448,6 +477,39 @@ async def test_what_is_attached_is_listed_as_what_it_is(harbor):
     assert harbor.requests(f"/manifests/{sbom.digest}") == []
 
 
+async def test_what_belongs_to_an_image_is_told_without_a_pull(harbor):
+    app = RepositoryRef(namespace="team", name="deep/app")
+    content = harbor.push("team/deep/app", "v1")
+    other = harbor.push("team/deep/app", "v2")
+    attached = {
+        kind: harbor.attach(content.digest, kind).digest
+        for kind in ("signature.cosign", "signature.notation", "sbom.harbor", "accelerator.nydus")
+    }
+
+    async with reading(harbor) as source:
+        found = await source.referrers(app, content.digest, ["v1"])
+        none = await source.referrers(app, other.digest)
+
+    assert {(one.digest, one.artifact_type) for one in found} == {
+        (digest, kind) for kind, digest in attached.items()
+    }
+    assert [one.kind for one in found] == ["signature", "signature", "sbom", "other"]
+    assert none == ()
+    assert harbor.requests("/v2/") == []
+
+
+async def test_what_an_old_harbor_keeps_under_a_tag_belongs_to_the_image(harbor):
+    content = harbor.push("team/app", "v1")
+    tag = content.digest.replace(":", "-") + ".sig"
+    signature = harbor.push("team/app", tag)
+
+    async with reading(harbor) as source:
+        (repository,) = await repositories_of(source)
+        (found,) = await source.referrers(repository, content.digest, ["v1", tag])
+
+    assert (found.digest, found.kind) == (signature.digest, "signature")
+
+
 async def test_a_chart_is_no_container_image_and_costs_no_manifest(harbor):
     helm = "application/vnd.cncf.helm.config.v1+json"
     content = harbor.push("team/app", "1.2.3")
@@ -466,7 +528,7 @@ async def test_signatures_that_an_old_harbor_takes_for_images_are_told_by_their_
 
     _, images = await artifacts_of(harbor, manifests=False)
 
-    assert images[signature.digest].artifact_type == "cosign.sig"
+    assert images[signature.digest].artifact_type == "signature.cosign"
     assert images[content.digest].artifact_type == ""
 
 

@@ -206,8 +206,25 @@ async def test_a_tag_that_jumps_from_a_later_page_to_an_earlier_one_is_noticed(u
         times=1,
     )
 
-    with pytest.raises(ListMovedError, match="149 tags, now there are 150"):
+    with pytest.raises(ListMovedError, match="a tag is elsewhere now"):
         await found_by(upstream)
+
+
+async def test_a_count_that_is_never_right_costs_a_second_reading_and_no_more(upstream, content):
+    fill(content, 150)
+    upstream.faults.wrong_total(r"/tags\?", 7)
+
+    assert await found_by(upstream) == content.images()
+
+    assert len(upstream.requests(ARTIFACTS)) == 4
+
+
+async def test_a_list_of_one_page_needs_no_count(upstream, content):
+    fill(content, 100)
+
+    assert await found_by(upstream) == content.images()
+
+    assert len(upstream.log) == 2
 
 
 @pytest.mark.hard_case("H7", guard="wharfinger.sources.swr_enterprise:_GridWalk._joint")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+
 import aiohttp
 import pytest
 
@@ -65,6 +68,18 @@ async def test_an_unchanged_instance_costs_one_request(yard, upstream):
 
     assert run.outcome is RunOutcome.COMPLETE
     assert [line.path.rpartition("/")[2] for line in upstream.log[before:]] == ["repositories"]
+
+
+async def test_the_doctor_foretells_what_a_first_sync_costs(yard, upstream):
+    await add(yard, upstream)
+
+    report = await yard.house.doctor.examine(yard.caller, "prod")
+    run = await yard.sync()
+
+    found = {finding.check: finding for finding in report.findings}
+    assert report.ok
+    assert found["size"].facts["images"] == run.images == 24
+    assert found["first_sync"].facts["requests"] == run.requests
 
 
 @pytest.mark.usefixtures("registry")
@@ -157,6 +172,48 @@ async def test_two_instances_are_two_registries(yard, upstream, content):
         "SELECT r.name, count(*) FROM image i JOIN registry r ON r.id = i.registry_id GROUP BY 1"
     )
     assert dict(yard.owner.execute(counts).fetchall()) == {"prod": 24, "test": 1}
+
+
+@pytest.mark.filterwarnings("ignore:Method .* is deprecated:DeprecationWarning")
+async def test_the_official_sdk_asks_for_instances_and_reads_them(yard, upstream, content):
+    swr = await add(yard, upstream, instance_name="prod", instance_url="prod.swr-pro.example.com")
+    await yard.add_swr(upstream, name="private")
+    made = await yard.house.callers.create_credential(yard.caller.project_id)
+
+    async with serving(yard.house) as url:
+        runs, newer, older = await asyncio.to_thread(_as_a_customer, url, yard.caller, made)
+
+    assert [(one.registry_id, one.registry_type, one.sync_status) for one in runs] == [
+        (swr, "SwrEnterprise", "finished")
+    ]
+    found = {(f"{one.namespace}/{one.image_name}", one.image_version) for one in newer.data_list}
+    assert found == {(path, tag) for path, tag, _ in content.artifacts()}
+    assert newer.total_num == older.total_num == 24
+    assert {one.instance_url for one in older.data_list} == {"prod.swr-pro.example.com"}
+
+
+def _as_a_customer(url, caller, key):
+    from huaweicloudsdkcore.auth.credentials import BasicCredentials
+    from huaweicloudsdkhss import v5
+
+    credentials = BasicCredentials(key.access_key, key.secret_key, caller.project_id)
+    client = v5.HssClient.new_builder().with_credentials(credentials).with_endpoint(url).build()
+    body = v5.CreateImageSynchronizeTaskRequestInfo(
+        registry_info=[
+            v5.CreateImageSynchronizeTaskRequestInfoRegistryInfo(registry_type="SwrEnterprise")
+        ]
+    )
+    client.create_image_synchronize_task(v5.CreateImageSynchronizeTaskRequest(body=body))
+    asked = v5.ListImageScanTaskRequest(type="image_sync")
+    deadline = time.monotonic() + 30
+    while (task := client.list_image_scan_task(asked).data_list[0]).task_status != 100:
+        assert time.monotonic() < deadline, f"not ended: {task}"
+        time.sleep(0.05)
+    runs = client.list_associate_registries(v5.ListAssociateRegistriesRequest(task_id=task.task_id))
+    wish = {"image_type": "instance_image", "instance_name": "prod", "limit": 100}
+    newer = client.list_registry_images(v5.ListRegistryImagesRequest(**wish))
+    older = client.list_swr_image_repository(v5.ListSwrImageRepositoryRequest(**wish))
+    return runs.data_list, newer, older
 
 
 @pytest.mark.hard_case(

@@ -159,7 +159,7 @@ async def test_a_removed_registry_retires_its_images_and_keeps_their_history(yar
     assert yard.stored() == set()
     assert yard.value("SELECT count(*) FROM event WHERE kind = 'retired'") == 60
     assert yard.value("SELECT max(seq) FROM event") == 120
-    with pytest.raises(NotConfiguredError, match="wharfinger registry add"):
+    with pytest.raises(NotConfiguredError, match="wharfinger swr configure"):
         await yard.house.synchroniser.synchronise_kind(yard.caller, "SwrPrivate", "0")
 
 
@@ -198,7 +198,7 @@ async def test_a_task_of_another_project_cannot_be_told_from_none(yard, upstream
 
 
 async def test_a_sync_without_a_registry_names_the_command_that_adds_one(yard):
-    with pytest.raises(NotConfiguredError, match="wharfinger registry add --project acme-project"):
+    with pytest.raises(NotConfiguredError, match="wharfinger swr configure --project acme-project"):
         await yard.house.synchroniser.synchronise_kind(yard.caller, "SwrShared", "0")
 
 

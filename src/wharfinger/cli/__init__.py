@@ -7,6 +7,7 @@ import sys
 import typer
 
 from wharfinger.cli import (
+    audit,
     doctor,
     held,
     hints,
@@ -18,6 +19,7 @@ from wharfinger.cli import (
     schedules,
     serve,
     show_settings,
+    swr,
     sync,
     users,
 )
@@ -45,6 +47,7 @@ app.add_typer(people.tokens, name="token")
 app.add_typer(people.secret_keys, name="secret-key")
 app.add_typer(users.users, name="user")
 app.add_typer(users.policies, name="policy")
+app.add_typer(audit.audit, name="audit")
 registries.registries.command("held")(held.list_held)
 registries.registries.command("accept")(held.accept)
 registries.registries.command("purge")(held.purge)
@@ -52,6 +55,7 @@ registries.registries.command("hint-token")(hints.hint_token)
 app.add_typer(history.image, name="image")
 app.add_typer(history.history, name="history")
 app.add_typer(registries.registries, name="registry")
+app.add_typer(swr.swr, name="swr")
 app.add_typer(labels.labels, name="label")
 app.add_typer(schedules.schedules, name="schedule")
 people.projects.command("time-zone")(schedules.time_zone)

@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
+import functools
 import logging
+import os
+import pwd
 import re
 import sys
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Annotated, Any, TypeVar
 
@@ -19,7 +23,7 @@ from rich.table import Table
 
 from wharfinger import __version__
 from wharfinger.domain.errors import NotFoundError, WharfingerError
-from wharfinger.domain.model import Caller
+from wharfinger.domain.model import Caller, Origin
 from wharfinger.settings import Settings, read_settings
 from wharfinger.store.callers import Project
 from wharfinger.wiring import House, database_of, open_house
@@ -118,6 +122,29 @@ def with_house(work: Callable[[House], Awaitable[T]], *, settings: Settings | No
         return asyncio.run(run())
 
 
+def operator() -> Caller:
+    """Whoever runs this command, as the audit knows them: the user of the operating system."""
+    number = os.getuid()
+    try:
+        name = pwd.getpwuid(number).pw_name
+    except KeyError:  # A container may run as a number without a name.
+        name = str(number)
+    return Caller(
+        project_id="",
+        project_name="",
+        principal=f"operating-system user {name}",
+        user_name=name,
+        is_operator=True,
+        origin=_origin(),
+    )
+
+
+@functools.cache
+def _origin() -> Origin:
+    # One id for all that a command does.
+    return Origin(source="command line", request_id=uuid.uuid4().hex)
+
+
 async def caller_of(house: House, project_id: str) -> Caller:
     """The operator, acting for one project.
 
@@ -125,9 +152,7 @@ async def caller_of(house: House, project_id: str) -> Caller:
         NotFoundError: there is no such project.
     """
     project = await find_project(house, project_id)
-    return Caller(
-        project_id=project.id, project_name=project.name, principal="operator", is_operator=True
-    )
+    return msgspec.structs.replace(operator(), project_id=project.id, project_name=project.name)
 
 
 async def find_project(house: House, project_id: str) -> Project:

@@ -17,7 +17,6 @@ from wharfinger.cli.common import (
     JsonFlag,
     ProjectOption,
     caller_of,
-    find_project,
     print_json,
     print_line,
     print_table,
@@ -119,7 +118,8 @@ def prune(project: ProjectOption, json: JsonFlag = False) -> None:
     """Forget what is older than WHARFINGER_HISTORY_DAYS; the current list is not touched."""
 
     async def work(house: House) -> int:
-        return await house.history.prune((await find_project(house, project)).id)
+        caller = await caller_of(house, project)
+        return await house.history.prune(caller.project_id, by=caller)
 
     forgotten = with_house(work)
     if json:

@@ -10,6 +10,7 @@ import typer
 from wharfinger.cli.common import (
     JsonFlag,
     ProjectOption,
+    operator,
     print_json,
     print_line,
     print_table,
@@ -45,7 +46,9 @@ def create_project(
 ) -> None:
     """Make a project; its id is printed."""
     made = with_house(
-        lambda house: house.callers.create_project(name, project_id, account_id=account)
+        lambda house: house.callers.create_project(
+            name, project_id, account_id=account, by=operator()
+        )
     )
     if json:
         print_json({"id": made.id, "name": made.name, "created_at": made.created_at})
@@ -79,7 +82,9 @@ def create_credential(
     """Make an access key; the secret key is shown this once."""
     life = None if expires is None else read_duration(expires, "--expires")
     made = with_house(
-        lambda house: house.callers.create_credential(project, user_name=user, life=life)
+        lambda house: house.callers.create_credential(
+            project, user_name=user, life=life, by=operator()
+        )
     )
     _show_key(made, json=json)
 
@@ -106,14 +111,16 @@ def rotate_credential(
 ) -> None:
     """Make a key in place of another, which goes on for a while; shown this once."""
     life = dt.timedelta(0) if keep == "0" else read_duration(keep, "--keep")
-    made = with_house(lambda house: house.callers.rotate_credential(project, access_key, life))
+    made = with_house(
+        lambda house: house.callers.rotate_credential(project, access_key, life, by=operator())
+    )
     _show_key(made, json=json)
 
 
 @credentials.command("revoke")
 def revoke_credential(access_key: KeyArgument, project: ProjectOption) -> None:
     """End an access key now."""
-    with_house(lambda house: house.callers.revoke_credential(project, access_key))
+    with_house(lambda house: house.callers.revoke_credential(project, access_key, by=operator()))
 
 
 def _show_key(made: NewCredential, *, json: bool) -> None:
@@ -135,7 +142,7 @@ def create_token(
     life = read_duration(ttl, "--ttl")
 
     async def make(house: House) -> str:
-        return await house.callers.create_token(project, life)
+        return await house.callers.create_token(project, life, by=operator())
 
     token = with_house(make)
     expires = dt.datetime.now(dt.UTC) + life
@@ -158,7 +165,7 @@ def rotate_secret_key(
 
     async def rotate(house: House) -> tuple[int, str]:
         resealing = Resealing(house.database, house.callers, house.keys)
-        done = await resealing.rotate(drop_old=drop_old)
+        done = await resealing.rotate(drop_old=drop_old, by=operator())
         return done, house.keys.newest
 
     done, key = with_house(rotate)

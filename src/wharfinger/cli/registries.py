@@ -44,6 +44,13 @@ UsernameOption = Annotated[str | None, typer.Option(help="Log in under this name
 PasswordOption = Annotated[
     bool, typer.Option("--password-stdin", help="Read the password from standard input.")
 ]
+SecretFromOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="REFERENCE",
+        help="Where the worker finds the secret: env:NAME, file:/PATH or exec:PROGRAM ARGUMENTS.",
+    ),
+]
 IncludeOption = Annotated[
     list[str] | None,
     typer.Option(metavar="PATTERN", help="List only repositories like this (team/*); repeatable."),
@@ -72,6 +79,7 @@ def add(
     secret_key_stdin: SecretKeyOption = False,
     username: UsernameOption = None,
     password_stdin: PasswordOption = False,
+    secret_from: SecretFromOption = None,
     region: Annotated[str, typer.Option(help="The registry's region, as a label.")] = "",
     repository: Annotated[
         list[str] | None,
@@ -93,7 +101,9 @@ def add(
 
     Registries added here may be in private and loopback networks.
     """
-    credential = _credential(access_key, secret_key_stdin, username, password_stdin)
+    credential = read_credential(
+        access_key, secret_key_stdin, username, password_stdin, secret_from
+    )
     new = NewRegistry(
         name=name,
         kind=kind,
@@ -197,6 +207,7 @@ def change(
     secret_key_stdin: SecretKeyOption = False,
     username: UsernameOption = None,
     password_stdin: PasswordOption = False,
+    secret_from: SecretFromOption = None,
     repository: Annotated[
         list[str] | None,
         typer.Option(help="Other: read these repositories instead; repeatable."),
@@ -231,9 +242,11 @@ def change(
     """
     if no_filter and (include or exclude):
         raise typer.BadParameter("give --no-filter, or --include and --exclude; not both")
-    given = access_key or username or secret_key_stdin or password_stdin
+    given = access_key or username or secret_key_stdin or password_stdin or secret_from
     credential = (
-        _credential(access_key, secret_key_stdin, username, password_stdin) if given else None
+        read_credential(access_key, secret_key_stdin, username, password_stdin, secret_from)
+        if given
+        else None
     )
     wanted = RegistryChange(
         address=address and address.rstrip("/"),
@@ -307,24 +320,38 @@ def _reason(repository: RepositoryStatus) -> Any:
     return None if repository.reason is None else msgspec.to_builtins(advised(repository.reason))
 
 
-def _credential(
-    access_key: str | None, secret_key_stdin: bool, username: str | None, password_stdin: bool
+def read_credential(
+    access_key: str | None,
+    secret_key_stdin: bool,
+    username: str | None,
+    password_stdin: bool,
+    secret_from: str | None = None,
 ) -> RegistryCredential:
+    """The credential that the flags describe, its secret read from standard input.
+
+    Raises:
+        typer.BadParameter: the flags do not fit together.
+    """
     if access_key and username:
         raise typer.BadParameter("give --access-key or --username, not both")
-    if access_key:
-        if not secret_key_stdin:
-            raise typer.BadParameter("--access-key needs --secret-key-stdin")
-        return RegistryCredential(
-            kind="access_key", identity=access_key, secret=read_secret("secret key")
-        )
-    if username:
-        if not password_stdin:
-            raise typer.BadParameter("--username needs --password-stdin")
-        return RegistryCredential(kind="basic", identity=username, secret=read_secret("password"))
-    if secret_key_stdin or password_stdin:
-        raise typer.BadParameter("a secret needs its --access-key or --username")
-    return RegistryCredential(kind="none")
+    from_stdin = secret_key_stdin if access_key else password_stdin
+    if not access_key and not username:
+        if secret_key_stdin or password_stdin or secret_from:
+            raise typer.BadParameter("a secret needs its --access-key or --username")
+        return RegistryCredential(kind="none")
+    option, flag, what = (
+        ("--access-key", "--secret-key-stdin", "secret key")
+        if access_key
+        else ("--username", "--password-stdin", "password")
+    )
+    if bool(secret_from) == from_stdin:
+        raise typer.BadParameter(f"{option} needs {flag} or --secret-from, one of them")
+    return RegistryCredential(
+        kind="access_key" if access_key else "basic",
+        identity=access_key or username or "",
+        secret="" if secret_from else read_secret(what),
+        reference=secret_from or "",
+    )
 
 
 def _options(repositories: list[str] | None, options: list[str] | None) -> dict[str, Any]:

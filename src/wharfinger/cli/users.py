@@ -10,6 +10,7 @@ import typer
 from wharfinger.cli.common import (
     JsonFlag,
     ProjectOption,
+    operator,
     print_json,
     print_line,
     print_table,
@@ -60,6 +61,7 @@ def create_user(
             kind=cast("Kind", kind),
             password_hash=password_hash,
             grants=[Grant(policy=one, project=project) for one in policy or ()],
+            by=operator(),
         )
 
     user_id = with_house(make)
@@ -99,7 +101,7 @@ def disable_user(name: UserArgument, project: ProjectOption) -> None:
     """Close a user: no login, and neither its tokens nor its keys work."""
 
     async def disable(house: House) -> None:
-        await house.principals.disable_user(await account_of(house, project), name)
+        await house.principals.disable_user(await account_of(house, project), name, by=operator())
 
     with_house(disable)
 
@@ -109,7 +111,7 @@ def enable_user(name: UserArgument, project: ProjectOption) -> None:
     """Open a user again."""
 
     async def enable(house: House) -> None:
-        await house.principals.enable_user(await account_of(house, project), name)
+        await house.principals.enable_user(await account_of(house, project), name, by=operator())
 
     with_house(enable)
 
@@ -121,7 +123,7 @@ def change_password(name: UserArgument, project: ProjectOption) -> None:
 
     async def change(house: House) -> None:
         account = await account_of(house, project)
-        await house.principals.set_password(account, name, password_hash)
+        await house.principals.set_password(account, name, password_hash, by=operator())
 
     with_house(change)
 
@@ -138,7 +140,7 @@ def grant(
     async def do(house: House) -> None:
         account = await account_of(house, project)
         where = None if all_projects else project
-        await house.principals.grant(account, name, policy, where)
+        await house.principals.grant(account, name, policy, where, by=operator())
 
     with_house(do)
 
@@ -155,7 +157,7 @@ def revoke(
     async def do(house: House) -> None:
         account = await account_of(house, project)
         where = None if all_projects else project
-        await house.principals.revoke(account, name, policy, where)
+        await house.principals.revoke(account, name, policy, where, by=operator())
 
     with_house(do)
 
@@ -176,7 +178,8 @@ def create_policy(
     policy = read_policy(document)
 
     async def create(house: House) -> None:
-        await house.principals.create_policy(await account_of(house, project), name, policy)
+        account = await account_of(house, project)
+        await house.principals.create_policy(account, name, policy, by=operator())
 
     with_house(create)
 
@@ -207,7 +210,7 @@ def delete_policy(
     """Delete a policy that nobody is granted."""
 
     async def delete(house: House) -> None:
-        await house.principals.delete_policy(await account_of(house, project), name)
+        await house.principals.delete_policy(await account_of(house, project), name, by=operator())
 
     with_house(delete)
 

@@ -15,6 +15,8 @@ ADVICE = {
     "list_moved": "The list changed faster than it could be read; sync again at a quieter time.",
     "unauthorised": "The registry refuses the credentials: give good ones with wharfinger registry"
     " set.",
+    "credentials_needed": "Give the secret with wharfinger registry set, or repair the place that"
+    " --secret-from names; the worker's log says what is wrong there.",
     "forbidden": "The credentials are known but may not read this: grant them the permission to"
     " list repositories and tags.",
     "missing": "Gone, or hidden from these credentials: see that they may read the repository.",

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from wharfinger.domain.model import Caller
+
 
 class WharfingerError(Exception):
     """Anything Wharfinger raises on purpose. ``str()`` is fit to be shown to the caller."""
@@ -40,10 +45,27 @@ class NotFoundError(CallerError):
     code = "not_found"
 
 
+class HiddenError(NotFoundError):
+    """It is another's, and answered like what does not exist; only the audit tells them apart."""
+
+
 class NotConfiguredError(NotFoundError):
     """The project lacks a configuration; the message names the command that makes it."""
 
     code = "not_configured"
+
+
+class NotOfferedError(NotFoundError):
+    """The cloud has this operation, and Wharfinger does not."""
+
+    code = "not_offered"
+
+    def __init__(self, operation: str) -> None:
+        super().__init__(
+            f"{operation} is not offered by this service, which keeps the list of images and"
+            " neither scans them nor watches hosts and containers"
+        )
+        self.operation = operation
 
 
 class NotGrantedError(CallerError):
@@ -75,13 +97,30 @@ class HistoryForgottenError(CallerError):
 
 
 class NotAuthenticatedError(WharfingerError):
-    """The credentials are missing, malformed, unknown or wrong. ``detail`` is for the caller."""
+    """The credentials are missing, malformed, unknown or wrong.
+
+    Args:
+        detail: what is wrong, for the caller.
+        reason: a word for it, for the audit; the error's code by default.
+        caller: whose credentials they are, where that is known.
+        proven: whether the caller has shown to be that, and is refused for something else.
+    """
 
     code = "not_authenticated"
 
-    def __init__(self, detail: str) -> None:
+    def __init__(
+        self,
+        detail: str,
+        *,
+        reason: str = "",
+        caller: Caller | None = None,
+        proven: bool = False,
+    ) -> None:
         super().__init__(detail)
         self.detail = detail
+        self.reason = reason or self.code
+        self.caller = caller
+        self.proven = proven
 
 
 class TokenExpiredError(NotAuthenticatedError):
@@ -205,6 +244,12 @@ class ForbiddenError(CredentialsError):
     """403: the credentials are known but lack the permission."""
 
     code = "forbidden"
+
+
+class CredentialsNeededError(CredentialsError):
+    """No secret is stored, or the place where it is kept does not give it."""
+
+    code = "credentials_needed"
 
 
 class MissingError(SourceError):

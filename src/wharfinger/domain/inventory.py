@@ -184,6 +184,7 @@ class ListedRegistry(msgspec.Struct, frozen=True, kw_only=True):
     reason_code: str | None
     images: int
     synced_at: dt.datetime | None
+    hss: Mapping[str, str] = {}  # what HSS's API told of it, given back as it came
 
 
 class RegistryPage(msgspec.Struct, frozen=True, kw_only=True):

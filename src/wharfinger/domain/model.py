@@ -19,6 +19,17 @@ DEFAULT_ENTERPRISE_PROJECT = "0"
 ALL_GRANTED_ENTERPRISE_PROJECTS = "all_granted_eps"
 
 
+class Origin(msgspec.Struct, frozen=True, kw_only=True):
+    """From where something is asked for, for the audit.
+
+    ``source`` is an address, or "command line".
+    """
+
+    source: str = ""
+    user_agent: str = ""
+    request_id: str = ""
+
+
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
     """Who is asking, once it is known.
 
@@ -36,6 +47,8 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     user_id: str = ""
     user_name: str = ""
     policies: tuple[Policy, ...] = (ADMINISTRATOR,)
+    access_key: str = ""  # that signed the call
+    origin: Origin = Origin()
     is_operator: bool = False
 
     def require(self, action: str, *, free: bool = False) -> None:
@@ -46,6 +59,10 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
         """
         if not may(self.policies, action, free=free):
             raise NotAllowedError(action)
+
+
+# What nobody asked for: daily pruning, the sample, a project made because a token named it.
+OURSELVES = Caller(project_id="", project_name="", principal="wharfinger")
 
 
 class RepositoryFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,12 +116,14 @@ class RegistryRef(msgspec.Struct, frozen=True, kw_only=True):
 class RegistryCredential(msgspec.Struct, frozen=True, kw_only=True):
     """A secret in the clear, as short-lived as possible; never logged, never in a job.
 
-    ``identity`` is a user name, an access key, or empty for a bare IAM token.
+    ``identity`` is a user name, an access key, or empty for a bare IAM token. ``reference`` names
+    where the secret is kept instead of here: ``env:NAME``, ``file:/PATH`` or ``exec:COMMAND``.
     """
 
     kind: str  # "none", "basic", "access_key" or "token"
     identity: str = ""
     secret: str = ""
+    reference: str = ""
 
     def __repr__(self) -> str:
         return f"RegistryCredential(kind={self.kind!r}, identity={self.identity!r}, secret=***)"
@@ -315,6 +334,7 @@ class TaskProgress(msgspec.Struct, frozen=True, kw_only=True):
     created_at: dt.datetime
     finished_at: dt.datetime | None
     runs: tuple[RunProgress, ...]
+    everything: bool = False  # every registry was asked for, not some by name or kind
 
 
 class TaskFilter(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
+from wharfinger.domain.artifacts import Referrer
 from wharfinger.domain.model import Cursor, Image, Page, RepositoryRef, TagRef
 
 T = TypeVar("T")
@@ -105,4 +106,18 @@ class Source(Protocol):
 
     async def aclose(self) -> None:
         """Let go of connections."""
+        ...
+
+
+class ListsReferrers(Protocol):
+    """An ability: a source that can tell which artifacts belong to an image."""
+
+    async def referrers(
+        self, repository: RepositoryRef, digest: str, tags: Sequence[str] = ()
+    ) -> tuple[Referrer, ...]:
+        """List what belongs to a digest; ``tags`` are the repository's, as far as they are known.
+
+        Where a registry cannot list referrers, and for what was attached before it could, tags
+        named after the digest hold them.
+        """
         ...

@@ -10,20 +10,55 @@ from litestar.di import Provide
 from wharfinger.http.api.routes import make_api
 from wharfinger.http.edge import Asgi, Edge
 from wharfinger.http.failures import answer_failure
+from wharfinger.http.hss.beside import (
+    list_container_images,
+    list_image_scan_policy,
+    list_registry_statistics,
+    show_image_upload_command,
+)
 from wharfinger.http.hss.call import hss_call
+from wharfinger.http.hss.events import list_container_image_logs
 from wharfinger.http.hss.images import (
     list_registry_images,
     list_swr_images,
     show_asset_statistics,
 )
+from wharfinger.http.hss.not_offered import refusals
 from wharfinger.http.hss.registries import list_registries
+from wharfinger.http.hss.registry_changes import (
+    add_registry,
+    batch_delete_registry,
+    delete_registry,
+    update_registry,
+)
 from wharfinger.http.hss.synchronize import create_image_synchronize_task, run_image_synchronize
 from wharfinger.http.hss.tasks import list_task_registries, list_tasks
 from wharfinger.http.iam.routes import make_iam
 from wharfinger.http.limits import MAX_BODY_BYTES
 from wharfinger.http.openapi import show_openapi
+from wharfinger.http.refusals import refusal_hook
 from wharfinger.http.root import show_health, show_readiness, show_version
 from wharfinger.http.services import Services
+
+HSS = (
+    run_image_synchronize,
+    create_image_synchronize_task,
+    list_registry_images,
+    list_swr_images,
+    list_tasks,
+    list_task_registries,
+    list_registries,
+    show_asset_statistics,
+    list_registry_statistics,
+    show_image_upload_command,
+    list_image_scan_policy,
+    list_container_images,
+    add_registry,
+    update_registry,
+    delete_registry,
+    batch_delete_registry,
+    list_container_image_logs,
+)
 
 
 def create_app(services: Services) -> Asgi:
@@ -34,14 +69,8 @@ def create_app(services: Services) -> Asgi:
             show_health,
             show_readiness,
             show_openapi,
-            run_image_synchronize,
-            create_image_synchronize_task,
-            list_registry_images,
-            list_swr_images,
-            list_tasks,
-            list_task_registries,
-            list_registries,
-            show_asset_statistics,
+            *HSS,
+            *refusals(HSS),
             make_iam(),
             make_api(),
         ],
@@ -50,6 +79,7 @@ def create_app(services: Services) -> Asgi:
             "call": Provide(hss_call),
         },
         exception_handlers={Exception: answer_failure},
+        after_exception=[refusal_hook(services)],
         request_max_body_size=MAX_BODY_BYTES,
         openapi_config=None,
         logging_config=None,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import msgspec
 from litestar.types import HTTPScope
 
 from wharfinger.domain.errors import NotAuthenticatedError, NotGrantedError
 from wharfinger.domain.model import Caller
-from wharfinger.http.edge import METHOD
 from wharfinger.http.failures import AnyRequest
-from wharfinger.http.origin import source_address
+from wharfinger.http.origin import origin_of, source_address
+from wharfinger.http.scope import METHOD
 from wharfinger.http.services import Services
 from wharfinger.identity.authentication import RawRequest
+
+CALLER = "wharfinger.caller"
 
 
 async def authenticated(request: AnyRequest, services: Services) -> Caller:
@@ -20,7 +23,8 @@ async def authenticated(request: AnyRequest, services: Services) -> Caller:
         NotAuthenticatedError: nobody we know.
         OverRateError: somebody who has asked too often.
     """
-    return await _admitted(_raw(request.scope, await request.body(), services), services)
+    raw = _raw(request.scope, await request.body(), services)
+    return await _known(request, services, raw)
 
 
 def check_project(project_id: str, caller: Caller) -> None:
@@ -45,8 +49,10 @@ def check_action(request: AnyRequest, caller: Caller, *, free: bool = False) -> 
     caller.require(request.route_handler.opt["action"], free=free)
 
 
-async def authenticated_by_token(request: AnyRequest, services: Services, given: str | None) -> str:
-    """Return the token that a request brings, once it is found good.
+async def authenticated_by_token(
+    request: AnyRequest, services: Services, given: str | None
+) -> tuple[str, Caller]:
+    """Return the token that a request brings, once it is found good, and whose it is.
 
     It is the one ``given`` in the body, which then stands alone, or ``X-Auth-Token``.
 
@@ -62,17 +68,18 @@ async def authenticated_by_token(request: AnyRequest, services: Services, given:
             raw_query=raw.raw_query,
             headers=[(b"x-auth-token", given.encode())],
         )
-        await _admitted(alone, services)
-        return given
+        return given, await _known(request, services, alone)
     token = request.headers.get("X-Auth-Token")
     if token is None:
-        raise NotAuthenticatedError("X-Auth-Token must be given")
-    await _admitted(raw, services)
-    return token
+        raise NotAuthenticatedError("X-Auth-Token must be given", reason="no_credentials")
+    return token, await _known(request, services, raw)
 
 
-async def _admitted(raw: RawRequest, services: Services) -> Caller:
+async def _known(request: AnyRequest, services: Services, raw: RawRequest) -> Caller:
     caller = await services.authenticator.authenticate(raw)
+    caller = msgspec.structs.replace(caller, origin=origin_of(request.scope, services.proxies))
+    # For whoever has to tell later who was refused.
+    request.scope[CALLER] = caller  # type: ignore[literal-required]
     # All tokens of one user count as one: a user makes as many as it likes.
     name = f"{caller.account_id}/{caller.project_id}/{caller.principal}"
     services.throttle.admit_credential(name)

@@ -31,6 +31,7 @@ from wharfinger.http.limits import (
     Room,
 )
 from wharfinger.http.origin import source_address
+from wharfinger.http.scope import METHOD, REQUEST_ID
 from wharfinger.http.services import Services
 
 Scope = MutableMapping[str, Any]
@@ -48,9 +49,6 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # Whoever asks whether we are well must not be told that somebody else asks too much.
 _UNCOUNTED = frozenset({"/healthz", "/readyz"})
 _CLOSE = (b"connection", b"close")
-
-REQUEST_ID = "wharfinger.request_id"
-METHOD = "wharfinger.method"
 
 
 class _RefusedError(Exception):

@@ -31,7 +31,7 @@ from wharfinger.http.answers import (
     hss_refusal,
     over_rate_refusal,
 )
-from wharfinger.http.edge import REQUEST_ID
+from wharfinger.http.scope import REQUEST_ID
 
 _log = structlog.get_logger(__name__)
 

@@ -19,6 +19,7 @@ from wharfinger.http.api.described import API
 from wharfinger.http.described import Api, Operation, Schema
 from wharfinger.http.failures import AnyRequest
 from wharfinger.http.hss.described import HSS
+from wharfinger.http.hss.not_offered import NOT_OFFERED
 from wharfinger.http.iam.described import IAM
 from wharfinger.http.root import Health
 
@@ -104,9 +105,14 @@ def describe(app: Litestar) -> dict[str, Any]:
 
 
 def routes_of(app: Litestar) -> Iterator[tuple[str, str, HTTPRouteHandler]]:
-    """Every route with its method and its path as OpenAPI writes it."""
+    """Every route with its method and its path as OpenAPI writes it.
+
+    Those that say that an operation is not offered are none.
+    """
     for route in app.routes:
         for handler in getattr(route, "route_handlers", ()):
+            if NOT_OFFERED in handler.opt:
+                continue
             for method in handler.http_methods - {"OPTIONS"}:
                 yield method, _PATH_PARAMETER.sub(r"{\1}", route.path), handler
 

@@ -8,8 +8,12 @@ from collections.abc import Sequence
 
 from litestar.types import HTTPScope
 
+from wharfinger.domain.model import Origin
+from wharfinger.http.scope import REQUEST_ID
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+_LONGEST_AGENT = 128
 _HOST = re.compile(r"[A-Za-z0-9.-]{1,253}(:\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:\d{1,5})?")
 
 
@@ -31,6 +35,15 @@ def source_address(scope: HTTPScope, proxies: Sequence[Network]) -> str:
         if not _is_within(hop, proxies):
             break
     return peer
+
+
+def origin_of(scope: HTTPScope, proxies: Sequence[Network]) -> Origin:
+    """From where a request came, for the audit."""
+    return Origin(
+        source=source_address(scope, proxies),
+        user_agent=_header(scope, b"user-agent")[:_LONGEST_AGENT],
+        request_id=str(scope.get(REQUEST_ID, "")),
+    )
 
 
 def own_address(scope: HTTPScope, proxies: Sequence[Network]) -> str:

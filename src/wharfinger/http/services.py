@@ -20,8 +20,10 @@ from wharfinger.service.hints import Hints
 from wharfinger.service.history import History
 from wharfinger.service.inventory import Inventory
 from wharfinger.service.labels import Labels
+from wharfinger.service.ledger import Ledger
 from wharfinger.service.registries import Registries
 from wharfinger.service.schedules import Schedules
+from wharfinger.service.trail import Trail
 from wharfinger.store.callers import Callers
 
 
@@ -91,6 +93,8 @@ class Services:
     held: HeldImages
     hints: Hints
     registries: Registries
+    ledger: Ledger
+    trail: Trail
     schedules: Schedules
     doctor: Doctor
     labels: Labels

@@ -131,9 +131,16 @@ class Authenticator:
         token = await self._token(headers)
         caller = signed or token
         if caller is None:
-            raise NotAuthenticatedError("neither X-Auth-Token nor an AK/SK signature was given")
+            raise NotAuthenticatedError(
+                "neither X-Auth-Token nor an AK/SK signature was given", reason="no_credentials"
+            )
         if signed and token and signed.project_id != token.project_id:
-            raise NotAuthenticatedError("the signature and the token are of different projects")
+            raise NotAuthenticatedError(
+                "the signature and the token are of different projects",
+                reason="two_projects",
+                caller=signed,
+                proven=True,
+            )
         _check_project(headers, caller)
         return caller
 
@@ -162,9 +169,9 @@ class Authenticator:
             raise NotAuthenticatedError(f"X-Auth-Token must be 1 to {MAX_TOKEN_LENGTH} characters")
         known = await self.find_token(token)
         if known is None:
-            raise NotAuthenticatedError("decrypt token fail")
+            raise NotAuthenticatedError("decrypt token fail", reason="unknown_token")
         if not self.is_live(known):
-            raise TokenExpiredError("The token must be updated.")
+            raise TokenExpiredError("The token must be updated.", caller=_caller(known, "token"))
         return _caller(known, "token", opens_project=known.scope == "project")
 
     async def _signed(self, request: RawRequest, headers: _Headers) -> Caller | None:
@@ -181,7 +188,7 @@ class Authenticator:
         _check_coverage(claim, scheme, headers, request.body)
         self._check_date(headers, claim)
         known = await self._key_that_signed(claim, scheme, request, headers)
-        return _caller(known, f"access key {known.access_key}")
+        return _signer(known)
 
     async def _key_that_signed(
         self, claim: Claim, scheme: Scheme, request: RawRequest, headers: _Headers
@@ -190,15 +197,21 @@ class Authenticator:
             raise LockedError("AK access failed to reach the limit,forbidden")
         known = await self._callers.find_credential(claim.access_key)
         if known is None:
-            raise NotAuthenticatedError("Get secretKey failed,ak:***,err:ak not exist")
+            raise NotAuthenticatedError(
+                "Get secretKey failed,ak:***,err:ak not exist", reason="unknown_key"
+            )
         try:
             _check_signature(claim, scheme, request, headers, known.secret_key)
             _check_security_token(headers.get("x-security-token"), known)
-        except NotAuthenticatedError:
+        except NotAuthenticatedError as error:
             self._locks.failed(claim.access_key, request.source)
+            # Its owner wants to know that somebody tries.
+            error.caller, error.reason = _signer(known), "wrong_signature"
             raise
         if known.expires_at is not None and known.expires_at <= self._clock():
-            raise NotAuthenticatedError("the access key has expired")
+            raise NotAuthenticatedError(
+                "the access key has expired", reason="expired_key", caller=_signer(known)
+            )
         self._locks.succeeded(claim.access_key, request.source)
         return known
 
@@ -280,10 +293,25 @@ def _check_security_token(given: str | None, known: KnownCredential) -> None:
 def _check_project(headers: _Headers, caller: Caller) -> None:
     wanted = headers.get("x-project-id")
     if wanted is not None and wanted != caller.project_id:
-        raise NotAuthenticatedError("X-Project-Id is not the project of the credential")
+        raise NotAuthenticatedError(
+            "X-Project-Id is not the project of the credential",
+            reason="other_project",
+            caller=caller,
+            proven=True,
+        )
     account = headers.get("x-domain-id")
     if account is not None and account != caller.account_id:
-        raise NotAuthenticatedError("X-Domain-Id is not the account of the credential")
+        raise NotAuthenticatedError(
+            "X-Domain-Id is not the account of the credential",
+            reason="other_account",
+            caller=caller,
+            proven=True,
+        )
+
+
+def _signer(known: KnownCredential) -> Caller:
+    caller = _caller(known, f"access key {known.access_key}")
+    return msgspec.structs.replace(caller, access_key=known.access_key)
 
 
 def _caller(known: Known, by: str, *, opens_project: bool = True) -> Caller:

@@ -11,6 +11,7 @@ import msgspec
 import structlog
 
 from wharfinger.domain.errors import LoginRefusedError, ScopeRefusedError, UserLockedError
+from wharfinger.domain.model import OURSELVES, Caller, Origin
 from wharfinger.identity.locks import Locks
 from wharfinger.identity.passwords import PasswordCheck
 from wharfinger.store.callers import NewToken, ProjectRef
@@ -71,7 +72,13 @@ class Tokens(Protocol):
         ...
 
     async def issue_token(
-        self, project_id: str, user_id: str | None, ttl: dt.timedelta, *, scope: str = "project"
+        self,
+        project_id: str,
+        user_id: str | None,
+        ttl: dt.timedelta,
+        *,
+        scope: str = "project",
+        by: Caller = OURSELVES,
     ) -> NewToken:
         """Make a token."""
         ...
@@ -86,7 +93,7 @@ class Login:
         self._locks = locks
         self._passwords = PasswordCheck()
 
-    async def log_in(self, wish: LoginWish, *, source: str) -> LoggedIn:
+    async def log_in(self, wish: LoginWish, *, origin: Origin) -> LoggedIn:
         """Check the password, then the scope, and make a token for 24 hours.
 
         Raises:
@@ -94,10 +101,15 @@ class Login:
             UserLockedError: five of those in a row from one address, within five minutes.
             ScopeRefusedError: the project or account is not the user's.
         """
-        principal = await self._authenticated(wish, source)
-        scope, project = await self._scope(wish, principal)
+        principal = await self._authenticated(wish, origin.source)
+        by = _caller(principal, origin)
+        try:
+            scope, project = await self._scope(wish, principal)
+        except ScopeRefusedError as error:
+            error.caller, error.proven = by, True
+            raise
         home = principal.account_id if project is None else project.id
-        token = await self._tokens.issue_token(home, principal.id, TOKEN_LIFE, scope=scope)
+        token = await self._tokens.issue_token(home, principal.id, TOKEN_LIFE, scope=scope, by=by)
         return LoggedIn(token=token, principal=principal, scope=scope, project=project)
 
     async def _authenticated(self, wish: LoginWish, source: str) -> Principal:
@@ -110,7 +122,10 @@ class Login:
         if not await self._passwords.matches(wish.password, usable) or found is None:
             self._locks.failed(name, source)
             log.info("login.refused", source=source, user_id=found.id if found else None)
-            raise LoginRefusedError("The username or password is wrong.")
+            raise LoginRefusedError(
+                "The username or password is wrong.",
+                caller=_caller(found, Origin()) if found else None,
+            )
         self._locks.succeeded(name, source)
         return found
 
@@ -129,6 +144,20 @@ class Login:
         if wish.account is not None and _id_of(wish.account) != principal.account_id:
             raise ScopeRefusedError("the domain of the scope is not the user's")
         return ("unscoped" if wish.unscoped else "domain"), None
+
+
+def _caller(principal: Principal, origin: Origin) -> Caller:
+    """A user who is logging in, as the audit tells of it: in the account's own project."""
+    return Caller(
+        project_id=principal.account_id,
+        project_name="",
+        principal=f"user {principal.name}, password",
+        account_id=principal.account_id,
+        user_id=principal.id,
+        user_name=principal.name,
+        policies=(),
+        origin=origin,
+    )
 
 
 def chosen_by_name(projects: Sequence[ProjectRef], name: str) -> list[ProjectRef]:

@@ -11,7 +11,12 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Protocol
 
 from wharfinger.domain.advice import ADVICE
-from wharfinger.domain.errors import NotFoundError, NotTrustedError, SourceError
+from wharfinger.domain.errors import (
+    CredentialsNeededError,
+    NotFoundError,
+    NotTrustedError,
+    SourceError,
+)
 from wharfinger.domain.examination import Contact, Examination, Exchange, Finding, Grade
 from wharfinger.domain.model import (
     Caller,
@@ -25,7 +30,7 @@ from wharfinger.service.held import find_registry
 from wharfinger.store import registries
 from wharfinger.store.database import Database
 from wharfinger.store.registries import RegistryStatus, Seals
-from wharfinger.sync.engine import OpenSource
+from wharfinger.sync.engine import OpenSource, Resolve, as_stored
 
 LONGEST_S = 60.0
 # So many repositories are read, of so many pages of tags at most.
@@ -81,10 +86,13 @@ Admit = Callable[[RegistryRef, RegistryCredential], Patient]
 class Doctor:
     """Examines registries."""
 
-    def __init__(self, database: Database, seals: Seals, admit: Admit) -> None:
+    def __init__(
+        self, database: Database, seals: Seals, admit: Admit, *, resolve: Resolve = as_stored
+    ) -> None:
         self._database = database
         self._seals = seals
         self._admit = admit
+        self._resolve = resolve
 
     async def examine(self, caller: Caller, registry: str) -> Examination:
         """Examine a registry, given by name or id, for a minute at most.
@@ -100,11 +108,37 @@ class Doctor:
             )
         if not known or ref.enterprise_project_id not in caller.enterprise_projects:
             raise NotFoundError(f"there is no registry {registry!r}")
-        patient = self._admit(ref, credential)
+        try:
+            patient = self._admit(ref, await self._resolve(credential))
+        except CredentialsNeededError as error:
+            return _without_secret(known[0], error)
         try:
             return await _Round(known[0], patient).make()
         finally:
             await patient.aclose()
+
+
+def _without_secret(status: RegistryStatus, error: CredentialsNeededError) -> Examination:
+    """What can be said of a registry whose secret is not to be had: nothing else."""
+    findings = [
+        Finding(check=check, grade=Grade.SKIPPED, message="needs what has failed")
+        for check in CHECKS
+    ]
+    findings[CHECKS.index("authentication")] = Finding(
+        check="authentication",
+        grade=Grade.FAILED,
+        message=str(error),
+        advice=ADVICE[error.code],
+        facts={"error_code": error.code},
+    )
+    return Examination(
+        registry=status.name,
+        kind=status.kind,
+        ok=False,
+        findings=tuple(findings),
+        requests=0,
+        seconds=0.0,
+    )
 
 
 class _Round:

@@ -118,7 +118,9 @@ class Hints:
         self, token: str | None, project_id: str, registry_id: str
     ) -> hints.HintedRegistry:
         if not token:
-            raise NotAuthenticatedError("notifications need Authorization: Bearer TOKEN")
+            raise NotAuthenticatedError(
+                "notifications need Authorization: Bearer TOKEN", reason="no_credentials"
+            )
         async with self._database.system() as tx:
             found = await hints.find_token(tx, token)
         # One answer for every mismatch: nobody learns which registries there are.
@@ -127,7 +129,9 @@ class Hints:
             or found.project_id != project_id
             or found.registry_id != _canonical(registry_id)
         ):
-            raise NotAuthenticatedError("the token is not that of this registry's notifications")
+            raise NotAuthenticatedError(
+                "the token is not that of this registry's notifications", reason="unknown_token"
+            )
         return found
 
 

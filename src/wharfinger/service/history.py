@@ -19,8 +19,8 @@ from wharfinger.domain.history import (
     RunRecord,
     RunRecords,
 )
-from wharfinger.domain.model import Caller, VerdictState
-from wharfinger.store import history
+from wharfinger.domain.model import OURSELVES, Caller, VerdictState
+from wharfinger.store import audit, history
 from wharfinger.store.database import Connection, Database
 from wharfinger.store.reading import together
 
@@ -188,7 +188,9 @@ class History:
             found = await history.verdicts_now(tx, caller)
         return RegistryVerdicts(items=found, next=None, as_of=feed.newest, verdict=_together(found))
 
-    async def prune(self, project_id: str, *, only_if_due: bool = False) -> int:
+    async def prune(
+        self, project_id: str, *, only_if_due: bool = False, by: Caller = OURSELVES
+    ) -> int:
         """Forget what is older than the policy keeps; returns how many events.
 
         The current list is never touched: states that hold, and rows that are listed, stay.
@@ -209,6 +211,14 @@ class History:
                 break
         async with self._database.tenant(project_id) as tx:
             await history.prune_runs(tx, before)
+            if forgotten or not only_if_due:
+                await audit.record(
+                    tx,
+                    by,
+                    "history.prune",
+                    target=f"project {project_id}",
+                    details={"forgotten": forgotten},
+                )
         return forgotten
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from uuid import UUID
 
 import msgspec
 
 from wharfinger.domain.errors import (
+    ConflictError,
+    CredentialsNeededError,
     InvalidParameterError,
     NotFoundError,
     NotGrantedError,
@@ -33,10 +36,12 @@ from wharfinger.store.registries import (
     RepositoryStatus,
     Seals,
 )
-from wharfinger.sync.engine import OpenSource, SourceOpener
+from wharfinger.sync.engine import OpenSource, Resolve, SourceOpener, as_stored
 
 # Each is tried on each repository of a listing.
 MOST_PATTERNS = 100
+# As many as HSS's lists of registries hold; the operator may add more.
+MOST_REGISTRIES = 100
 
 
 class TestReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,10 +60,18 @@ class TestReport(msgspec.Struct, frozen=True, kw_only=True):
 class Registries:
     """The registries of a project."""
 
-    def __init__(self, database: Database, seals: Seals, opener: SourceOpener) -> None:
+    def __init__(
+        self,
+        database: Database,
+        seals: Seals,
+        opener: SourceOpener,
+        *,
+        resolve: Resolve = as_stored,
+    ) -> None:
         self._database = database
         self._seals = seals
         self._opener = opener
+        self._resolve = resolve
 
     async def add(self, caller: Caller, new: NewRegistry, credential: RegistryCredential) -> str:
         """Add a registry; returns its id.
@@ -66,20 +79,32 @@ class Registries:
         Raises:
             NotGrantedError: it may reach private networks, and the caller is not the operator.
             InvalidParameterError: naming the parameter and what would be accepted.
-            ConflictError: the name is taken.
+            ConflictError: the name is taken, or there are as many as the caller may add.
             NotFoundError: there is no such project.
         """
         if new.allow_private_networks and not caller.is_operator:
             raise NotGrantedError("only the operator may add a registry in a private network")
+        _check_reference(caller, credential)
         if not 1 <= len(new.name) <= 128:
             raise InvalidParameterError("name", "must have 1 to 128 characters")
         check_registry(new.kind, new.address, new.options, credential)
         _check_patterns(new.include, new.exclude)
         _check_age(new.stale_after)
+        _check_hss(new.hss)
         async with self._database.tenant(caller.project_id) as tx:
-            return await registries.add_registry(
+            await _check_number(tx, caller)
+            registry_id = await registries.add_registry(
                 tx, caller.project_id, new, credential, seals=self._seals
             )
+            await audit.record(
+                tx,
+                caller,
+                "registry.add",
+                target=f"registry {registry_id}",
+                outcome="done",
+                details=_told(new.name, new, credential),
+            )
+        return registry_id
 
     async def list(self, caller: Caller) -> list[RegistryStatus]:
         """All registries, by name."""
@@ -89,11 +114,13 @@ class Registries:
     async def change(
         self,
         caller: Caller,
-        name: str,
+        name: str | UUID,
         change: RegistryChange,
         credential: RegistryCredential | None = None,
     ) -> int:
         """Change a registry's configuration, all of it or nothing; returns the images now hidden.
+
+        It is found by its name, or by its id.
 
         After a change of address, credential, options or filter the next complete listing holds
         all retirements. What a filter leaves out is hidden at once, and shown again with its
@@ -101,15 +128,17 @@ class Registries:
         stays there only as long as nobody else says where it is.
 
         Raises:
-            NotFoundError: there is no registry of that name.
+            NotFoundError: there is no such registry.
             InvalidParameterError: naming the parameter and what would be accepted.
         """
         async with self._database.tenant(caller.project_id) as tx:
-            registry_id = await self._id_of(tx, name)
+            registry_id = await self._id_of(tx, caller, name)
             before = await registries.settings_of(tx, registry_id)
             after = _changed(before, change)
             if after == before and credential is None:
                 return 0
+            _check_reference(caller, credential)
+            _keep_secrets_home(caller, before, after, credential)
             await self._check_change(tx, caller, registry_id, after, credential)
             hidden = await registries.change_registry(
                 tx,
@@ -132,7 +161,7 @@ class Registries:
                 "registry.set",
                 target=f"registry {registry_id}",
                 outcome="done",
-                details=_told(name, change, credential, hidden),
+                details={**_told(before.name, change, credential), "hidden": hidden},
             )
         return hidden
 
@@ -151,6 +180,7 @@ class Registries:
         check_registry(after.kind, after.address, after.options, credential)
         _check_patterns(after.include, after.exclude)
         _check_age(after.stale_after)
+        _check_hss(after.hss)
 
     async def repositories(
         self,
@@ -187,17 +217,22 @@ class Registries:
             NotFoundError: there is no registry of that name.
         """
         async with self._database.tenant(caller.project_id) as tx:
-            registry_id = await self._id_of(tx, name)
-            retired = await registries.remove_registry(tx, caller.project_id, registry_id)
-            await audit.record(
-                tx,
-                caller,
-                "registry.remove",
-                target=f"registry {registry_id}",
-                outcome="done",
-                details={"name": name, "retired": retired},
-            )
-        return retired
+            registry_id = await self._id_of(tx, caller, name)
+            return await _remove(tx, caller, registry_id, name)
+
+    async def remove_all(self, caller: Caller, ids: Sequence[UUID]) -> int:
+        """Remove registries by their ids, all of them or none; returns the images retired.
+
+        Raises:
+            NotFoundError: there is no registry of one of the ids.
+        """
+        async with self._database.tenant(caller.project_id) as tx:
+            known = {r[0]: r[1] for r in await _visible(tx, caller)}
+            if unknown := [one for one in ids if str(one) not in known]:
+                raise NotFoundError(f"id: there is no registry {unknown[0]}")
+            # In one order, so that two such calls wait for each other instead of for ever.
+            wanted = sorted({str(one) for one in ids})
+            return sum([await _remove(tx, caller, one, known[one]) for one in wanted])
 
     async def test(self, caller: Caller, name: str) -> TestReport:
         """Look at a registry without storing anything: list a page, and one repository's tags.
@@ -206,33 +241,60 @@ class Registries:
             NotFoundError: there is no registry of that name.
         """
         async with self._database.tenant(caller.project_id) as tx:
-            registry_id = await self._id_of(tx, name)
+            registry_id = await self._id_of(tx, caller, name)
             ref, credential = await registries.open_registry(
                 tx, caller.project_id, registry_id, seals=self._seals
             )
-        opened = self._opener(ref, credential)
+        try:
+            opened = self._opener(ref, await self._resolve(credential))
+        except CredentialsNeededError as error:
+            return _failed(name, error)
         try:
             return await _look(name, opened)
         except SourceError as error:
-            return TestReport(
-                registry=name,
-                ok=False,
-                message=str(error),
-                error_code=error.code,
-                requests=opened.take_requests(),
-            )
+            return _failed(name, error, requests=opened.take_requests())
         finally:
             await opened.aclose()
 
-    async def _id_of(self, tx: Connection, name: str) -> str:
+    async def _id_of(self, tx: Connection, caller: Caller, name: str | UUID) -> str:
+        if isinstance(name, UUID):
+            if str(name) not in {r[0] for r in await _visible(tx, caller)}:
+                raise NotFoundError(f"id: there is no registry {name}")
+            return str(name)
         found = await registries.select_registries(tx, names=[name])
         if not found:
             raise NotFoundError(f"there is no registry named {name!r}")
         return found[0][0]
 
 
+async def _visible(tx: Connection, caller: Caller) -> list[tuple[str, str, str, str]]:
+    found = await registries.select_registries(tx)
+    return [one for one in found if one[3] in caller.enterprise_projects]
+
+
+async def _remove(tx: Connection, caller: Caller, registry_id: str, name: str) -> int:
+    retired = await registries.remove_registry(tx, caller.project_id, registry_id)
+    await audit.record(
+        tx,
+        caller,
+        "registry.remove",
+        target=f"registry {registry_id}",
+        outcome="done",
+        details={"name": name, "retired": retired},
+    )
+    return retired
+
+
+async def _check_number(tx: Connection, caller: Caller) -> None:
+    if caller.is_operator:
+        return
+    if len(await registries.select_registries(tx)) >= MOST_REGISTRIES:
+        raise ConflictError(f"the project has {MOST_REGISTRIES} registries, as many as may be")
+
+
 def _changed(before: RegistrySettings, change: RegistryChange) -> RegistrySettings:
     given = {k: v for k, v in msgspec.structs.asdict(change).items() if v is not None}
+    given["hss"] = {**before.hss, **(change.hss or {})}
     return msgspec.structs.replace(before, **given)
 
 
@@ -249,15 +311,37 @@ def _reaches_elsewhere(before: RegistrySettings, after: RegistrySettings) -> boo
     return (before.address, dict(before.options)) != (after.address, dict(after.options))
 
 
+def _check_reference(caller: Caller, credential: RegistryCredential | None) -> None:
+    """Refuse that a tenant reads the operator's environment or files, or runs its programs."""
+    if credential is not None and credential.reference and not caller.is_operator:
+        raise NotGrantedError("only the operator may name a place where a secret is kept")
+
+
+def _keep_secrets_home(
+    caller: Caller,
+    before: RegistrySettings,
+    after: RegistrySettings,
+    credential: RegistryCredential | None,
+) -> None:
+    """Do not let whoever can name a host have a secret sent there that somebody else entered."""
+    if caller.is_operator or credential is not None or before.credential_kind == "none":
+        return
+    if _reaches_elsewhere(before, after):
+        raise InvalidParameterError(
+            "credential", "must be given again with another address, to which it will be sent"
+        )
+
+
 def _told(
-    name: str, change: RegistryChange, credential: RegistryCredential | None, hidden: int
+    name: str, given: NewRegistry | RegistryChange, credential: RegistryCredential | None
 ) -> dict[str, object]:
-    """What the audit keeps of a change: everything but secrets and certificates."""
-    told = {k: v for k, v in msgspec.to_builtins(change).items() if v is not None}
-    told.pop("ca_pem", None)
+    """What the audit keeps of a registry's settings: everything but secrets and certificates."""
+    told = {k: v for k, v in msgspec.to_builtins(given).items() if v is not None}
+    for unwanted in ("ca_pem", "allow_private_networks", "hss"):
+        told.pop(unwanted, None)
     if credential is not None:
         told["credential"] = {"kind": credential.kind, "identity": credential.identity}
-    return {"name": name, **told, "hidden": hidden}
+    return {"name": name, **told}
 
 
 def _check_patterns(include: Sequence[str], exclude: Sequence[str]) -> None:
@@ -272,6 +356,19 @@ def _check_patterns(include: Sequence[str], exclude: Sequence[str]) -> None:
 def _check_age(stale_after: dt.timedelta) -> None:
     if not dt.timedelta(minutes=1) <= stale_after <= dt.timedelta(days=366):
         raise InvalidParameterError("stale_after", "must be one minute to 366 days")
+
+
+def _check_hss(told: Mapping[str, str]) -> None:
+    if told.get("get_scan_image_channel") == "Other" and not told.get("namespace"):
+        raise InvalidParameterError(
+            "namespace", "is required where get_scan_image_channel is Other: 1 to 128 characters"
+        )
+
+
+def _failed(name: str, error: SourceError, *, requests: int = 0) -> TestReport:
+    return TestReport(
+        registry=name, ok=False, message=str(error), error_code=error.code, requests=requests
+    )
 
 
 async def _look(name: str, opened: OpenSource) -> TestReport:

@@ -16,7 +16,7 @@ from wharfinger.domain.model import (
     TaskProgress,
 )
 from wharfinger.service.inventory import granted_enterprise_projects
-from wharfinger.store import registries, runs
+from wharfinger.store import audit, registries, runs
 from wharfinger.store.database import Connection, Database
 from wharfinger.sync.engine import Jobs
 
@@ -126,6 +126,14 @@ class Synchroniser:
                 await self._jobs.plan(
                     tx, project_id=caller.project_id, run_id=run.id, registry_id=run.registry_id
                 )
+        await audit.record(
+            tx,
+            caller,
+            "image.synchronize",
+            target=f"task {task_id}",
+            outcome="queued",
+            details={**requested, "full": full, "registries": list(chosen)},
+        )
         return task_id
 
     async def tasks(
@@ -211,9 +219,9 @@ def _choose(known: Mapping[str, str], chosen: Sequence[tuple[str, str]]) -> list
 
 def _how_to_configure(caller: Caller, kind: str) -> str:
     return (
-        f"the project has no {kind} registry; add one with: wharfinger registry add"
-        f" --project {caller.project_id} --kind {kind} --name NAME --address URL"
-        " --access-key AK --secret-key-stdin"
+        f"the project has no {kind} registry; configure its access to SWR with: wharfinger swr"
+        f" configure --project {caller.project_id} --region REGION --access-key AK"
+        " --secret-key-stdin"
     )
 
 

@@ -21,6 +21,7 @@ from wharfinger.domain.model import (
     RepositoryFilter,
 )
 from wharfinger.domain.ports import Authorise, Http, Reply, Request, Source
+from wharfinger.sources.references import check_reference
 
 T = TypeVar("T")
 
@@ -33,6 +34,7 @@ KINDS: Mapping[str, str] = {
     "SwrShared": "wharfinger.sources.swr:SwrShared",
     "SwrEnterprise": "wharfinger.sources.swr_enterprise:SwrEnterprise",
     "Harbor": "wharfinger.sources.harbor:Harbor",
+    "Jfrog": "wharfinger.sources.jfrog:Jfrog",
     "Other": "wharfinger.sources.oci:Other",
 }
 
@@ -164,6 +166,12 @@ def wanted_repositories(
     )
 
 
+def login_kind(kind: str) -> str:
+    """Return what a name and a secret are to registries of a kind: an access key, or a login."""
+    kinds = _load(kind).credential_kinds
+    return "access_key" if "access_key" in kinds else "basic"
+
+
 def sends_notifications(kind: str) -> bool:
     """Whether registries of a kind can send notifications that we can read."""
     return isinstance(_load(kind), _Notifies)
@@ -266,7 +274,9 @@ def _check_address(address: str) -> None:
 def _check_secret(credential: RegistryCredential) -> None:
     if credential.kind in ("basic", "access_key") and not credential.identity:
         raise InvalidParameterError("credential", "needs a user name or an access key")
-    if credential.kind != "none" and not credential.secret:
+    if credential.reference:
+        check_reference(credential.reference)
+    elif credential.kind != "none" and not credential.secret:
         raise InvalidParameterError("credential", "needs its secret")
     if any(char in credential.identity + credential.secret for char in "\r\n\0"):
         raise InvalidParameterError("credential", "must not hold line breaks")

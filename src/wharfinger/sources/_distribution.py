@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 
+from wharfinger.domain.artifacts import Referrer, Subject, kind_of_artifact, subject_of_tag
 from wharfinger.domain.errors import (
     ForbiddenError,
     ListLoopError,
@@ -25,6 +26,7 @@ from wharfinger.domain.model import Cursor, Image, Platform, TagRef
 from wharfinger.domain.ports import Authorise, Http, Reply, Request
 from wharfinger.sources._manifests import (
     ACCEPT,
+    OCI_INDEX,
     Config,
     Descriptor,
     Held,
@@ -118,7 +120,6 @@ class Distribution:
         page_size: rows asked for at a time; ``None`` asks for as many as the registry likes, and
             takes a page without a link for the last.
         generation: of the registry's configuration, for the cursors.
-        next_page: finds the URL of the page after an answer.
         resumable: whether a list may go on from a cursor of an earlier reading.
     """
 
@@ -131,7 +132,6 @@ class Distribution:
         http: Http,
         page_size: int | None,
         generation: int,
-        next_page: Callable[[Reply], str | None] = next_link,
         resumable: bool = True,
     ) -> None:
         self._kind = kind
@@ -140,7 +140,6 @@ class Distribution:
         self._http = http
         self._page_size = page_size
         self._generation = generation
-        self._next_page = next_page
         self._resumable = resumable
         self._probes = page_size is not None
         self._head_tells = True
@@ -149,7 +148,7 @@ class Distribution:
 
     # --- what a kind asks for --------------------------------------------------------------------
 
-    def catalog(self, after: Cursor | None) -> AsyncIterator[tuple[list[str], Cursor | None]]:
+    async def catalog(self, after: Cursor | None) -> AsyncIterator[tuple[list[str], Cursor | None]]:
         """List the paths of all repositories, with where the list goes on after each page."""
         listing = _Listing(
             what="repositories",
@@ -158,7 +157,13 @@ class Distribution:
             scope="registry:catalog:*",
             check=_check_catalog,
         )
-        return self._names(listing, after)
+        try:
+            async for page in self._names(listing, after):
+                yield page
+        except (UnauthorisedError, ForbiddenError) as exc:
+            # The registry may say so, and its token service may, of a scope it does not grant.
+            kind = type(exc)
+            raise kind(f"{exc}; if the credentials are right but not enough, {_NAME_THEM}") from exc
 
     async def tags_of(
         self, path: str, after: Cursor | None, *, named: bool = False
@@ -194,6 +199,17 @@ class Distribution:
             batch = digests[start : start + _DESCRIBED_AT_ONCE]
             for held in await _each(batch, lambda digest: self._manifest(path, digest)):
                 yield held
+
+    async def referrers(self, path: str, subject: str, tags: Sequence[str]) -> tuple[Referrer, ...]:
+        """List what belongs to a digest, by the registry's own list and by tags named after it."""
+        entries = await self._listed_referrers(path, subject)
+        found = {entry.digest: _referrer(subject, entry) for entry in entries}
+        for tag in tags:
+            named = subject_of_tag(tag)
+            if named is not None and named.digest == subject:
+                for one in await self._tagged_referrers(path, tag, named):
+                    found.setdefault(one.digest, one)
+        return tuple(found.values())
 
     def forget(self) -> None:
         """Forget the manifests."""
@@ -237,7 +253,7 @@ class Distribution:
             if "n=" in url and _refuses_page_size(reply):
                 return None
             listing.check(reply)
-            return _Names(decode(reply, listing.shape).names, self._next_page(reply))
+            return _Names(decode(reply, listing.shape).names, next_link(reply))
 
         request = Request(method="GET", url=url, headers={"Accept": "application/json"})
         return await self._http.call(request, read, self._login.for_call(listing.scope))
@@ -341,6 +357,45 @@ class Distribution:
             # Whoever comes later finds the manifest or fails by itself.
             self._turns.pop(digest, None)
 
+    # --- referrers -------------------------------------------------------------------------------
+
+    async def _listed_referrers(self, path: str, subject: str) -> list[Descriptor]:
+        """Return what the registry lists; nothing where it has no such list."""
+
+        def read(reply: Reply) -> tuple[list[Descriptor], str | None]:
+            # A registry that has the list has it for every digest, be it empty.
+            if reply.status in (400, 404, 405, 501):
+                return [], None
+            raise_for_status(reply)
+            return decode(reply, Manifest).manifests or [], next_link(reply)
+
+        url: str | None = f"{self._root}/v2/{quote(path)}/referrers/{quote(subject, safe=':')}"
+        entries: list[Descriptor] = []
+        seen = set[str]()
+        while url is not None and url not in seen:
+            seen.add(url)
+            request = Request(method="GET", url=url, headers={"Accept": OCI_INDEX})
+            page, url = await self._http.call(request, read, self._login.for_call(_pull(path)))
+            entries += page
+        if url is not None:
+            raise ListLoopError("the registry's list of referrers leads back to itself")
+        return entries
+
+    async def _tagged_referrers(self, path: str, tag: str, named: Subject) -> list[Referrer]:
+        try:
+            held = await self._fetch_manifest(path, tag)
+        except ListMovedError:
+            return []
+        if named.kind is None:
+            return [_referrer(named.digest, one) for one in held.manifest.manifests or []]
+        one = Referrer(
+            subject=named.digest,
+            digest=held.digest,
+            artifact_type=artifact_type_of(held.manifest) or held.media_type,
+            kind=named.kind,
+        )
+        return [one]
+
     # --- images ----------------------------------------------------------------------------------
 
     async def _image(self, path: str, digest: str) -> Image:
@@ -351,11 +406,10 @@ class Distribution:
 
     async def _index_image(self, path: str, held: Held) -> Image:
         children = await self._children(path, held.manifest.manifests or [], nested=True)
-        platforms = [platform for platform, _ in children]
         # The index itself does not say when it was made; its first image does.
         first = next((child for _, child in children if _is_image(child)), None)
         config = await self._config(path, first) if first else None
-        return index_image_of(held, tuple(platforms), config)
+        return index_image_of(held, children, config)
 
     async def _children(
         self, path: str, entries: list[Descriptor], *, nested: bool
@@ -450,9 +504,6 @@ def _check_catalog(reply: Reply) -> None:
     """Raise what the catalog's status means, and say what helps."""
     try:
         raise_for_status(reply)
-    except (UnauthorisedError, ForbiddenError) as exc:
-        kind = type(exc)
-        raise kind(f"{exc}; if the credentials are right but not enough, {_NAME_THEM}") from exc
     except (MissingError, UnsupportedError) as exc:
         raise UnsupportedError(f"{exc}; the registry offers no catalog: {_NAME_THEM}") from exc
 
@@ -478,6 +529,16 @@ def _held(reply: Reply, expected: str | None) -> Held:
     if expected is None and is_schema_1_type(content_type) and is_digest(said):
         digest = said
     return Held(digest, media_type_of(content_type, manifest), manifest)
+
+
+def _referrer(subject: str, entry: Descriptor) -> Referrer:
+    told = entry.artifact_type or entry.media_type
+    return Referrer(
+        subject=subject,
+        digest=entry.digest,
+        artifact_type=told,
+        kind=kind_of_artifact(told, entry.annotations),
+    )
 
 
 def _is_image(held: Held | None) -> bool:

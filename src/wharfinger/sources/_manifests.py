@@ -49,6 +49,8 @@ class Descriptor(msgspec.Struct, frozen=True, rename="camel"):
     media_type: str = ""
     size: int = 0
     platform: DescribedPlatform | None = None
+    artifact_type: str = ""
+    annotations: dict[str, str] | None = None
 
 
 class _History(msgspec.Struct, frozen=True, rename="camel"):
@@ -158,6 +160,19 @@ def artifact_type_of(manifest: Manifest) -> str:
     return config if config == _EMPTY else ""
 
 
+def artifact_type_of_index(index: Manifest, children: list[Held | None]) -> str:
+    """Return what an index is that holds no image, or nothing if it may hold one.
+
+    The list of an image's referrers is such an index, where a tag has to hold it.
+    """
+    said = [entry.artifact_type for entry in index.manifests or []]
+    found = ["" if child is None else artifact_type_of(child.manifest) for child in children]
+    for types in (said, found):
+        if types and all(types):
+            return types[0] if len(set(types)) == 1 else OCI_INDEX
+    return artifact_type_of(index)
+
+
 def image_of(held: Held, config: Config | None) -> Image:
     """Return the image that a single manifest is."""
     return Image(
@@ -170,14 +185,17 @@ def image_of(held: Held, config: Config | None) -> Image:
     )
 
 
-def index_image_of(held: Held, platforms: tuple[Platform, ...], config: Config | None) -> Image:
+def index_image_of(
+    held: Held, children: list[tuple[Platform, Held | None]], config: Config | None
+) -> Image:
     """Return the image that an index is; its size is the sum over its platforms."""
+    platforms = tuple(platform for platform, _ in children)
     return Image(
         digest=held.digest,
         image_id=held.digest,
         size=sum(platform.size for platform in platforms),
         media_type=held.media_type,
-        artifact_type=artifact_type_of(held.manifest),
+        artifact_type=artifact_type_of_index(held.manifest, [child for _, child in children]),
         created_at=created_at_of(held.manifest, config),
         is_index=True,
         platforms=platforms,

@@ -1,4 +1,10 @@
-"""Answers a registry's challenge: basic, or a bearer token fetched from the realm it names."""
+"""Answers a registry's challenge: basic, or a bearer token fetched from the realm it names.
+
+A user called ``<token>`` (as Docker's own configuration has it) or by ACR's all-zero id has a
+refresh token for a password, which is posted instead (the distribution project's "OAuth2 token
+authentication"). Microsoft Entra's tokens are exchanged for one at ACR's ``/oauth2/exchange``
+(Azure, "AAD-OAuth").
+"""
 
 from __future__ import annotations
 
@@ -21,6 +27,9 @@ from wharfinger.sources._reading import decode, raise_for_status
 _DEFAULT_LIFETIME_S = 60.0
 _RENEW_EARLIER_S = 5.0
 _KEPT_TOKENS = 1000
+_MOST_TOKEN_BYTES = 1024 * 1024
+# Whoever is called so has a refresh token for a password.
+_REFRESHING = frozenset({"<token>", "00000000-0000-0000-0000-000000000000"})
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 _CHALLENGE_PART = re.compile(
@@ -48,6 +57,10 @@ class _TokenAnswer(msgspec.Struct, frozen=True):
     expires_in: float | None = None
 
 
+class _Exchanged(msgspec.Struct, frozen=True):
+    refresh_token: str
+
+
 class RegistryLogin:
     """Knows how a registry wants to be asked, as soon as it has said so once.
 
@@ -55,6 +68,7 @@ class RegistryLogin:
         address: the registry's root; credentials are answered to its host only.
         credential: "none", "basic" or "token" (a bearer token somebody else renews).
         http: reaches the realm, under the same address checks as the registry.
+        exchange: the password is an access token of Entra's, to be exchanged at the registry.
         clock: monotonic seconds.
     """
 
@@ -64,8 +78,11 @@ class RegistryLogin:
         credential: RegistryCredential,
         http: Http,
         *,
+        exchange: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._exchange = exchange
+        self._refresh_token = ""
         self._address = address
         self._credential = credential
         self._http = http
@@ -148,24 +165,53 @@ class RegistryLogin:
         # Token services lock users after a few wrong passwords, so a refusal is final.
         if self._refusal is not None:
             raise self._refusal
+        exchanged_before = bool(self._refresh_token)
+        try:
+            return await self._ask_for_token(challenge, scope)
+        except UnauthorisedError as exc:
+            if not exchanged_before:
+                self._refusal = exc
+                raise
+        # What an earlier exchange brought has come to its end after some hours.
+        self._refresh_token = ""
+        return await self._ask_for_token(challenge, scope)
+
+    async def _ask_for_token(self, challenge: Challenge, scope: str) -> _Token:
+        request = await self._token_request(challenge, scope)
+        return await self._http.call(request, self._read_token)
+
+    async def _token_request(self, challenge: Challenge, scope: str) -> Request:
         self._check_realm(challenge.realm)
+        if self._exchange or self._credential.identity in _REFRESHING:
+            refresh_token = await self._refreshing(challenge)
+            form = {"service": challenge.service, "scope": scope, "client_id": "wharfinger"}
+            form |= {"grant_type": "refresh_token", "refresh_token": refresh_token}
+            return _posted(challenge.realm, form)
         query = {"service": challenge.service, "scope": scope}
         text = urlencode({k: v for k, v in query.items() if v}, quote_via=quote, safe=":,/")
         joint = "&" if urlsplit(challenge.realm).query else "?"
         headers = {"Accept": "application/json"}
         if self._credential.kind == "basic":
             headers["Authorization"] = self._basic_value()
-        request = Request(
+        return Request(
             method="GET",
             url=f"{challenge.realm}{joint}{text}" if text else challenge.realm,
             headers=headers,
-            max_bytes=1024 * 1024,
+            max_bytes=_MOST_TOKEN_BYTES,
         )
-        try:
-            return await self._http.call(request, self._read_token)
-        except UnauthorisedError as exc:
-            self._refusal = exc
-            raise
+
+    async def _refreshing(self, challenge: Challenge) -> str:
+        """Return the refresh token: the password itself, or what it was exchanged for, once."""
+        if not self._exchange:
+            return self._credential.secret
+        async with self._turns["exchange"]:
+            if not self._refresh_token:
+                form = {"grant_type": "access_token", "service": challenge.service}
+                form["access_token"] = self._credential.secret
+                parts = urlsplit(self._address)
+                url = f"{parts.scheme}://{parts.netloc}/oauth2/exchange"
+                self._refresh_token = await self._http.call(_posted(url, form), _read_exchanged)
+        return self._refresh_token
 
     def _read_token(self, reply: Reply) -> _Token:
         raise_for_status(reply)
@@ -194,6 +240,24 @@ class RegistryLogin:
             raise UnexpectedAnswerError(
                 f"the registry sends us for a token to {there.hostname!r} without TLS"
             )
+
+
+def _posted(url: str, form: dict[str, str]) -> Request:
+    return Request(
+        method="POST",
+        url=url,
+        headers={
+            "Accept": "application/json",
+            "Content-Type": "application/x-www-form-urlencoded",
+        },
+        body=urlencode({k: v for k, v in form.items() if v}).encode(),
+        max_bytes=_MOST_TOKEN_BYTES,
+    )
+
+
+def _read_exchanged(reply: Reply) -> str:
+    raise_for_status(reply)
+    return decode(reply, _Exchanged).refresh_token
 
 
 def parse_challenges(header: str) -> dict[str, Challenge]:

@@ -226,7 +226,8 @@ def next_link(reply: Reply) -> str | None:
     """Return the absolute URL of the page after this one, or ``None`` on the last (RFC 8288).
 
     The link is followed as it is, never rebuilt. It must stay on the host that was asked; where
-    a proxy made the registry forget its scheme, the scheme that was asked is kept.
+    a proxy made the registry forget its scheme, or where in front of ``/v2/`` it lives, what was
+    asked is kept.
 
     Raises:
         UnexpectedAnswerError: the link leads to another host, or is no URL.
@@ -277,8 +278,20 @@ def _on_same_host(base: str, target: str) -> str:
         raise UnexpectedAnswerError(
             f"{redacted(base)}: its Link leads to another host, {there.hostname!r}"
         )
-    path, query = (quote(part, safe="!#$%&'()*+,/:;=?@[]~") for part in (there.path, there.query))
+    own = _own_path(here.path, there.path)
+    path, query = (quote(part, safe="!#$%&'()*+,/:;=?@[]~") for part in (own, there.query))
     return urlunsplit((here.scheme, here.netloc, path, query, ""))
+
+
+def _own_path(asked: str, linked: str) -> str:
+    """Return the path to go on with: the asked one, where the linked one is that but for its root.
+
+    Nexus behind a port of its own adds ``/repository/NAME`` (nexus-public#1011), and Artifactory
+    leaves out its repository (RTFACT-18971).
+    """
+    before, after = (path.rpartition("/v2/")[2] for path in (asked, linked))
+    same = before == after or before.endswith(f"/{after}")
+    return asked if after and same else linked
 
 
 def _authority(host: str | None, port: int | None, scheme: str) -> tuple[str | None, int | None]:

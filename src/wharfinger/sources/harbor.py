@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
+from wharfinger.domain.artifacts import Referrer, kind_of_artifact, subject_of_tag
 from wharfinger.domain.errors import (
     CredentialsError,
     ForbiddenError,
@@ -61,8 +62,6 @@ _INDEXES = ("manifest.list", "image.index")
 _API = "/api/v2.0"
 
 _PROJECT = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
-# Before 2.5 Harbor took what cosign attaches to an image for an image.
-_COSIGN_TAG = re.compile(r"sha256-[0-9a-f]{64}\.(sig|att|sbom)")
 _NAME_THEM = "name the projects to read with --option projects=NAME,NAME"
 _PULL_OR_NOT = (
     "reading manifests needs the permission to pull;"
@@ -138,11 +137,12 @@ class _ReferenceRow(msgspec.Struct, frozen=True):
     platform: _PlatformRow | None = None
 
 
-class _AccessoryRow(msgspec.Struct, frozen=True):
+class _AccessoryRow(msgspec.Struct, frozen=True, rename={"born": "creation_time"}):
+    id: int
     digest: str
     type: str = ""
     size: int | None = None
-    creation_time: str | None = None
+    born: str | None = None
 
 
 class _ArtifactRow(msgspec.Struct, frozen=True, rename={"born": "push_time"}):
@@ -210,7 +210,9 @@ class Harbor:
         self._distribution = Distribution(
             kind=self.kind,
             root=self._root,
-            login=RegistryLogin(self._root, credential, http),
+            login=_RegistryLogin(
+                self._authorise, RegistryLogin(self._root, credential, http), credential
+            ),
             http=http,
             page_size=None,
             generation=registry.generation,
@@ -288,6 +290,30 @@ class Harbor:
                 yield image
         except CredentialsError as exc:
             raise type(exc)(f"{exc}; {_PULL_OR_NOT}") from exc
+
+    async def referrers(
+        self, repository: RepositoryRef, digest: str, tags: Sequence[str] = ()
+    ) -> tuple[Referrer, ...]:
+        """List what belongs to a digest; see ``ports.ListsReferrers``.
+
+        Harbor's own list costs no pull. Tags are read where they are named after the digest.
+        """
+        found = {
+            row.digest: Referrer(
+                subject=digest,
+                digest=row.digest,
+                artifact_type=row.type,
+                kind=kind_of_artifact(row.type),
+            )
+            async for page in self._read(_accessories(repository, digest))
+            for row in page.rows
+        }
+        named = [tag for tag in tags if (of := subject_of_tag(tag)) and of.digest == digest]
+        if named:
+            path = f"{repository.namespace}/{repository.name}"
+            for one in await self._distribution.referrers(path, digest, named):
+                found.setdefault(one.digest, one)
+        return tuple(found.values())
 
     async def aclose(self) -> None:
         """Forget the manifests; the connections are the transport's."""
@@ -390,6 +416,33 @@ class Harbor:
         )
 
 
+class _RegistryLogin:
+    """Logs in to the registry behind Harbor before it asks, and by a token where it insists.
+
+    A challenge and a token for each repository would cost more than the manifests of most.
+    """
+
+    def __init__(
+        self, at_once: Authorise, when_asked: RegistryLogin, credential: RegistryCredential
+    ) -> None:
+        self._at_once = at_once
+        self._when_asked = when_asked
+        self._insists = credential.kind == "none"
+
+    def for_call(self, scope: str) -> Authorise:
+        """Return what authorises the attempts of one call that needs ``scope``."""
+        when_asked = self._when_asked.for_call(scope)
+
+        async def authorise(request: Request, challenge: Reply | None) -> Request | None:
+            if challenge is None and not self._insists:
+                return await self._at_once(request, None)
+            offered = challenge.headers.get("www-authenticate", "") if challenge else ""
+            self._insists = self._insists or "bearer" in offered.lower()
+            return await when_asked(request, challenge)
+
+        return authorise
+
+
 class _Walk(Generic[R]):
     """The state of one list, from its first page to the proof that it is complete."""
 
@@ -480,12 +533,21 @@ def _repositories(project: str = "") -> _Listing[_RepositoryRow]:
     return _Listing(what=what, path="repositories", rows=rows, check=_check_all)
 
 
-def _artifacts(repository: RepositoryRef) -> _Listing[_ArtifactRow]:
+def _accessories(repository: RepositoryRef, digest: str) -> _Listing[_AccessoryRow]:
+    path = f"{_place(repository)}/artifacts/{quote(digest)}/accessories"
+    return _Listing(what="accessories", path=path, rows=list[_AccessoryRow])
+
+
+def _place(repository: RepositoryRef) -> str:
     # Harbor decodes the path twice: a slash that is encoded but once parts the path.
     name = quote(quote(repository.name, safe=""), safe="")
+    return f"projects/{quote(repository.namespace, safe='')}/repositories/{name}"
+
+
+def _artifacts(repository: RepositoryRef) -> _Listing[_ArtifactRow]:
     return _Listing(
         what="artifacts",
-        path=f"projects/{quote(repository.namespace, safe='')}/repositories/{name}/artifacts",
+        path=f"{_place(repository)}/artifacts",
         rows=list[_ArtifactRow],
         query={"with_tag": "true", "with_accessory": "true", "with_scan_overview": "false"},
     )
@@ -542,7 +604,8 @@ def _repository(row: _RepositoryRow, server_clock: dt.datetime | None) -> Reposi
 def _fingerprint(row: _RepositoryRow, server_clock: dt.datetime | None) -> str | None:
     """Return what stays equal while a repository stays unchanged, as far as its row can tell.
 
-    A deleted tag whose artifact stays shows in neither; that is for full passes to find.
+    Up to 2.15.2 tags that come, move or go over artifacts that stay show in neither
+    (harbor#23149); that is for full passes to find.
     """
     updated_at = timestamp(row.update_time)
     if updated_at is None or server_clock is None or row.artifact_count is None:
@@ -562,15 +625,16 @@ def _accessory(row: _AccessoryRow) -> TagRef:
         size=row.size or 0,
         artifact_type=row.type or "accessory",
     )
-    pushed = timestamp(row.creation_time)
+    pushed = timestamp(row.born)
     return TagRef(tag=None, digest=row.digest, updated_at=pushed, image=image)
 
 
 def _artifact_type(row: _ArtifactRow, tag: str) -> str:
     """Return what an artifact is that is no container image, or nothing for an image."""
     if row.type == _IMAGE:
-        attached = _COSIGN_TAG.fullmatch(tag)
-        return f"cosign.{attached[1]}" if attached else ""
+        # Before 2.5 Harbor took what cosign attaches to an image for an image.
+        attached = subject_of_tag(tag)
+        return f"{attached.kind.value}.cosign" if attached and attached.kind else ""
     return row.artifact_type or row.media_type or row.type or "unknown"
 
 

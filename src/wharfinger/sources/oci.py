@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
+from wharfinger.domain.artifacts import Referrer
 from wharfinger.domain.errors import InvalidParameterError, UnexpectedAnswerError
 from wharfinger.domain.model import (
     Cursor,
@@ -40,6 +41,10 @@ class OciOptions:
     )
     page_size: Annotated[int, msgspec.Meta(ge=1, le=10000)] = field(
         default=1000, metadata={"help": "rows asked for at a time, 1 to 10000"}
+    )
+    login: Literal["auto", "entra"] = field(
+        default="auto",
+        metadata={"help": "auto: as the registry asks; entra: exchange an Entra token at ACR"},
     )
 
 
@@ -82,15 +87,21 @@ class Other:
         self._distribution = Distribution(
             kind=self.kind,
             root=registry.address.rstrip("/"),
-            login=RegistryLogin(registry.address, credential, http),
+            login=RegistryLogin(
+                registry.address, credential, http, exchange=self._options.login == "entra"
+            ),
             http=http,
             page_size=self._options.page_size,
             generation=registry.generation,
         )
 
     @staticmethod
-    def check(options: OciOptions, credential: RegistryCredential) -> None:  # noqa: ARG004 - the kinds' common shape
+    def check(options: OciOptions, credential: RegistryCredential) -> None:
         """Demand that every given name is one that a registry could have."""
+        if options.login == "entra" and credential.kind != "basic":
+            raise InvalidParameterError(
+                "options.login", "entra needs a user name, which may be any, and the token"
+            )
         for name in options.repositories:
             if len(name) > 255 or not _NAME.fullmatch(name):
                 raise InvalidParameterError(
@@ -141,6 +152,12 @@ class Other:
         digests = list(dict.fromkeys(tag.digest for tag in tags))
         async for image in self._distribution.images(_path_of(repository), digests):
             yield image
+
+    async def referrers(
+        self, repository: RepositoryRef, digest: str, tags: Sequence[str] = ()
+    ) -> tuple[Referrer, ...]:
+        """List what belongs to a digest; see ``ports.ListsReferrers``."""
+        return await self._distribution.referrers(_path_of(repository), digest, tags)
 
     async def aclose(self) -> None:
         """Forget the manifests; the connections are the transport's."""

@@ -213,12 +213,13 @@ class SwrEnterprise:
             path=f"{_path(self._instance, repository)}/artifacts",
             answer=_Artifacts,
         )
-        tags, several = 0, False
+        seen, tags, several = set[int](), 0, False
         async for rows, ahead, _, _ in self._read(listing, after):
             items = tuple(tag for row in rows for tag in _tag_refs(row))
+            seen.update(hash(row.keys) for row in rows)
             tags += sum(tag.tag is not None for tag in items)
-            if ahead is None and several:
-                await self._confirm(repository, tags)
+            if ahead is None and several and tags != await self._count_tags(repository):
+                await self._confirm(listing, seen)
             several = True
             yield Page(items=items, next=ahead)
 
@@ -247,23 +248,31 @@ class SwrEnterprise:
     def _instance(self) -> str:
         return f"{self._options.project_id}/instances/{self._options.instance_id}"
 
-    async def _confirm(self, repository: RepositoryRef, tags: int) -> None:
-        """Compare the number of tags that were read with the registry's own.
+    async def _count_tags(self, repository: RepositoryRef) -> int:
+        """Return how many tags the registry itself counts.
 
         A tag that moves from an artifact on a later page to one on an earlier page is on neither
-        when it is read, and no row has moved: only their number tells.
-
-        Raises:
-            ListMovedError: it is another number.
+        when it is read, and no row has moved: only the number of tags can tell.
         """
         alone = f"instances/{self._options.instance_id}"
         listing = _Listing(name="tags", path=f"{_path(alone, repository)}/tags", answer=_Tags)
         query = {"offset": "0", "limit": "1", "is_accessory": "false"}
         answer, _ = await self._get(listing, query)
-        if answer.total != tags:
+        return answer.total
+
+    async def _confirm(self, listing: _Listing, seen: set[int]) -> None:
+        """Read a list again whose tags are not as many as the registry counts.
+
+        What it counts is not documented well enough to be the last word. A second list that is
+        the same as the first one is.
+
+        Raises:
+            ListMovedError: it is another one.
+        """
+        again = {hash(row.keys) async for rows, *_ in self._read(listing, None) for row in rows}
+        if again != seen:
             raise ListMovedError(
-                f"SWR's list of artifacts changed while read: it had {tags} tags, now there are "
-                f"{answer.total}"
+                f"SWR's list of {listing.name} changed while read: a tag is elsewhere now"
             )
 
     async def _read(

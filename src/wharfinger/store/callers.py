@@ -16,7 +16,9 @@ import msgspec
 import psycopg
 
 from wharfinger.domain.errors import ConflictError, InvalidParameterError, NotFoundError
+from wharfinger.domain.model import OURSELVES, Caller
 from wharfinger.domain.policy import ADMINISTRATOR, SYSTEM_POLICIES, Policy
+from wharfinger.store import audit
 from wharfinger.store.database import Connection, Database, all_rows, first_row, only_row
 from wharfinger.store.named_sql import queries
 from wharfinger.store.sealing import Sealer
@@ -121,7 +123,10 @@ class KnownToken(Known, frozen=True, kw_only=True):
 
 
 class Callers:
-    """Who may call, as the database keeps it: secrets sealed, tokens as digests."""
+    """Who may call, as the database keeps it: secrets sealed, tokens as digests.
+
+    Each change is audited with whoever it is made ``by``.
+    """
 
     def __init__(self, database: Database, sealer: Sealer) -> None:
         self._database = database
@@ -130,7 +135,12 @@ class Callers:
     # --- projects -------------------------------------------------------------------------------
 
     async def create_project(
-        self, name: str, project_id: str | None = None, *, account_id: str | None = None
+        self,
+        name: str,
+        project_id: str | None = None,
+        *,
+        account_id: str | None = None,
+        by: Caller = OURSELVES,
     ) -> Project:
         """Make a project; without an id it gets 32 hexadecimal digits.
 
@@ -150,6 +160,14 @@ class Callers:
             async with self._database.tenant(wanted) as connection:
                 row = await only_row(connection, _SQL["insert_project"], values)
                 await connection.execute(_SQL["insert_feed"], values)
+                await audit.record(
+                    connection,
+                    by,
+                    "project.create",
+                    target=f"project {wanted}",
+                    name=name,
+                    details={"account": account_id or wanted},
+                )
         except psycopg.errors.UniqueViolation as exc:
             if exc.diag.constraint_name == "project_name_key":
                 raise ConflictError(f"the account has a project {name!r} already") from exc
@@ -182,7 +200,12 @@ class Callers:
     # --- credentials ----------------------------------------------------------------------------
 
     async def create_credential(
-        self, project_id: str, *, user_name: str | None = None, life: dt.timedelta | None = None
+        self,
+        project_id: str,
+        *,
+        user_name: str | None = None,
+        life: dt.timedelta | None = None,
+        by: Caller = OURSELVES,
     ) -> NewCredential:
         """Make an access key for a project; the secret is told here and nowhere else.
 
@@ -190,6 +213,7 @@ class Callers:
             project_id: the one project that the key opens.
             user_name: whose it is; by default it acts as the project's account.
             life: after how long it ends; by default never.
+            by: who asked for it.
 
         Raises:
             NotFoundError: there is no such project, or its account has no such user.
@@ -201,17 +225,35 @@ class Callers:
             project = await self.find_project(project_id)
             user_id = await self._user_id(project, project_id, user_name)
         async with self._writing(project_id) as connection:
-            return await self._insert_credential(connection, project_id, user_id, life)
+            made = await self._insert_credential(connection, project_id, user_id, life)
+            await _record_key(
+                connection,
+                by,
+                "create",
+                made.access_key,
+                user=user_name,
+                expires_at=made.expires_at,
+            )
+        return made
 
     async def create_temporary_credential(
-        self, project_id: str, user_id: str | None, life: dt.timedelta
+        self,
+        project_id: str,
+        user_id: str | None,
+        life: dt.timedelta,
+        *,
+        by: Caller = OURSELVES,
     ) -> NewCredential:
         """Make an access key that works beside its security token only, and not for long."""
         async with self._writing(project_id) as connection:
             await connection.execute(_SQL["forget_temporary_credentials"])
-            return await self._insert_credential(
+            made = await self._insert_credential(
                 connection, project_id, user_id, life, temporary=True
             )
+            await _record_key(
+                connection, by, "create_temporary", made.access_key, expires_at=made.expires_at
+            )
+        return made
 
     async def list_credentials(self, project_id: str) -> list[ListedCredential]:
         """A project's lasting keys, the ended and revoked ones too."""
@@ -220,7 +262,7 @@ class Callers:
         return [ListedCredential(**row) for row in rows]
 
     async def rotate_credential(
-        self, project_id: str, access_key: str, keep: dt.timedelta
+        self, project_id: str, access_key: str, keep: dt.timedelta, *, by: Caller = OURSELVES
     ) -> NewCredential:
         """Make a key to replace another of the same user; the old one goes on for a while.
 
@@ -235,10 +277,21 @@ class Callers:
             row = await first_row(connection, _SQL["lock_credential"], values)
             if row is None:
                 raise NotFoundError(f"the project has no access key {access_key!r} that works")
-            await connection.execute(_SQL["end_credential"], values)
-            return await self._insert_credential(connection, project_id, row["principal_id"], None)
+            ended = await only_row(connection, _SQL["end_credential"], values)
+            made = await self._insert_credential(connection, project_id, row["principal_id"], None)
+            await _record_key(
+                connection,
+                by,
+                "rotate",
+                access_key,
+                replaced_by=made.access_key,
+                expires_at=ended["expires_at"],
+            )
+        return made
 
-    async def revoke_credential(self, project_id: str, access_key: str) -> None:
+    async def revoke_credential(
+        self, project_id: str, access_key: str, *, by: Caller = OURSELVES
+    ) -> None:
         """End a key now.
 
         Raises:
@@ -250,6 +303,7 @@ class Callers:
                 is None
             ):
                 raise NotFoundError(f"the project has no access key {access_key!r}")
+            await _record_key(connection, by, "revoke", access_key)
 
     async def find_credential(self, access_key: str) -> KnownCredential | None:
         """Look an access key up; ``None`` if it is unknown, revoked, or its user is disabled."""
@@ -307,7 +361,9 @@ class Callers:
 
     # --- tokens ---------------------------------------------------------------------------------
 
-    async def create_token(self, project_id: str, ttl: dt.timedelta) -> str:
+    async def create_token(
+        self, project_id: str, ttl: dt.timedelta, *, by: Caller = OURSELVES
+    ) -> str:
         """Make a token of a project's account and return it; only its digest is kept.
 
         Raises:
@@ -315,10 +371,16 @@ class Callers:
             NotFoundError: there is no such project.
         """
         _check_life("ttl", ttl)
-        return (await self.issue_token(project_id, None, ttl)).token
+        return (await self.issue_token(project_id, None, ttl, by=by)).token
 
     async def issue_token(
-        self, project_id: str, user_id: str | None, ttl: dt.timedelta, *, scope: str = "project"
+        self,
+        project_id: str,
+        user_id: str | None,
+        ttl: dt.timedelta,
+        *,
+        scope: str = "project",
+        by: Caller = OURSELVES,
     ) -> NewToken:
         """Make a token; ``project_id`` is the account's for a scope that opens no project.
 
@@ -336,6 +398,9 @@ class Callers:
         async with self._writing(project_id) as connection:
             await connection.execute(_SQL["forget_tokens"])
             row = await only_row(connection, _SQL["insert_token"], values)
+            await _record_token(
+                connection, by, "create", token, scope=scope, expires_at=row["expires_at"]
+            )
         return NewToken(token=token, issued_at=row["created_at"], expires_at=row["expires_at"])
 
     async def find_token(self, token: str) -> KnownToken | None:
@@ -346,10 +411,12 @@ class Callers:
             return None
         return KnownToken(issued_at=row.pop("created_at"), **_with_policies(row))
 
-    async def revoke_token(self, token: str, known: KnownToken) -> None:
+    async def revoke_token(self, token: str, known: KnownToken, *, by: Caller = OURSELVES) -> None:
         """Take a token back."""
         async with self._database.tenant(known.project_id) as connection:
-            await connection.execute(_SQL["revoke_token"], {"digest": token_digest(token)})
+            done = await connection.execute(_SQL["revoke_token"], {"digest": token_digest(token)})
+            if done.rowcount:
+                await _record_token(connection, by, "revoke", token, user=known.user_name)
 
     @contextlib.asynccontextmanager
     async def _writing(self, project_id: str) -> AsyncIterator[Connection]:
@@ -363,6 +430,21 @@ class Callers:
 def token_digest(token: str) -> bytes:
     """What is kept of a token."""
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+
+
+async def _record_key(
+    tx: Connection, by: Caller, what: str, access_key: str, **details: object
+) -> None:
+    target = f"credential {access_key}"
+    await audit.record(tx, by, f"credential.{what}", target=target, details=details)
+
+
+async def _record_token(
+    tx: Connection, by: Caller, what: str, token: str, **details: object
+) -> None:
+    # The beginning of the digest tells tokens apart, and opens nothing.
+    target = f"token {token_digest(token).hex()[:12]}"
+    await audit.record(tx, by, f"token.{what}", target=target, details=details)
 
 
 def _with_policies(row: Mapping[str, Any]) -> dict[str, Any]:

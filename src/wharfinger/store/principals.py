@@ -13,7 +13,9 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from wharfinger.domain.errors import ConflictError, InvalidParameterError, NotFoundError
+from wharfinger.domain.model import OURSELVES, Caller
 from wharfinger.domain.policy import SYSTEM_POLICIES, Policy
+from wharfinger.store import audit
 from wharfinger.store.database import Connection, Database, all_rows, first_row
 from wharfinger.store.named_sql import queries
 
@@ -21,6 +23,9 @@ _SQL = queries("identity")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._@-]{0,63}")
 
 Kind = Literal["account", "user"]
+
+# What is done to a user, as the audit calls it, and the query that does it.
+_CHANGES = {"password": "set_password", "disable": "disable_user", "enable": "enable_user"}
 
 
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,7 +70,10 @@ class NamedPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Principals:
-    """The users and policies of every account."""
+    """The users and policies of every account.
+
+    Each change is audited, in the account's own project, with whoever it is made ``by``.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -89,6 +97,7 @@ class Principals:
         kind: Kind,
         password_hash: str | None,
         grants: Sequence[Grant] = (),
+        by: Caller = OURSELVES,
     ) -> str:
         """Make a user and return its id. Without a password it can only have access keys.
 
@@ -111,6 +120,15 @@ class Principals:
                 await connection.execute(_SQL["insert_user"], values)
                 for one in grants:
                     await _grant(connection, account_id, user_id, one)
+                await _record_user(
+                    connection,
+                    by,
+                    "create",
+                    user_id,
+                    name,
+                    kind=kind,
+                    grants=[msgspec.structs.asdict(one) for one in grants],
+                )
         except psycopg.errors.UniqueViolation as exc:
             raise ConflictError(f"the account has a user {name!r} already") from exc
         return user_id
@@ -121,39 +139,51 @@ class Principals:
             rows = await all_rows(connection, _SQL["list_users"])
         return [msgspec.convert(row, User) for row in rows]
 
-    async def set_password(self, account_id: str, name: str, password_hash: str) -> None:
+    async def set_password(
+        self, account_id: str, name: str, password_hash: str, *, by: Caller = OURSELVES
+    ) -> None:
         """Give a user another password; tokens issued before end with the old one.
 
         Raises:
             NotFoundError: the account has no such user.
         """
-        await self._change("set_password", account_id, name, password_hash=password_hash)
+        await self._change("password", account_id, name, by, password_hash=password_hash)
 
-    async def disable_user(self, account_id: str, name: str) -> None:
+    async def disable_user(self, account_id: str, name: str, *, by: Caller = OURSELVES) -> None:
         """Close a user: no login, and neither tokens nor access keys work.
 
         Raises:
             NotFoundError: the account has no such user.
         """
-        await self._change("disable_user", account_id, name)
+        await self._change("disable", account_id, name, by)
 
-    async def enable_user(self, account_id: str, name: str) -> None:
+    async def enable_user(self, account_id: str, name: str, *, by: Caller = OURSELVES) -> None:
         """Open a user again; its tokens from before stay closed.
 
         Raises:
             NotFoundError: the account has no such user.
         """
-        await self._change("enable_user", account_id, name)
+        await self._change("enable", account_id, name, by)
 
-    async def _change(self, query: str, account_id: str, name: str, **values: object) -> None:
+    async def _change(
+        self, what: str, account_id: str, name: str, by: Caller, **values: object
+    ) -> None:
         async with self._database.tenant(account_id) as connection:
-            if await first_row(connection, _SQL[query], {"name": name, **values}) is None:
+            row = await first_row(connection, _SQL[_CHANGES[what]], {"name": name, **values})
+            if row is None:
                 raise _no_user(name)
+            await _record_user(connection, by, what, row["id"], name)
 
     # --- what they may do -------------------------------------------------------------------------
 
     async def grant(
-        self, account_id: str, user_name: str, policy: str, project_id: str | None
+        self,
+        account_id: str,
+        user_name: str,
+        policy: str,
+        project_id: str | None,
+        *,
+        by: Caller = OURSELVES,
     ) -> None:
         """Grant a policy in one project, or in every project of the account.
 
@@ -164,9 +194,18 @@ class Principals:
             user_id = await _user_id(connection, user_name)
             grant = Grant(policy=policy, project=project_id)
             await _grant(connection, account_id, user_id, grant)
+            await _record_user(
+                connection, by, "grant", user_id, user_name, policy=policy, project=project_id
+            )
 
     async def revoke(
-        self, account_id: str, user_name: str, policy: str, project_id: str | None
+        self,
+        account_id: str,
+        user_name: str,
+        policy: str,
+        project_id: str | None,
+        *,
+        by: Caller = OURSELVES,
     ) -> None:
         """Take a grant back, exactly as it was given.
 
@@ -174,16 +213,18 @@ class Principals:
             NotFoundError: there is no such grant.
         """
         async with self._database.tenant(account_id) as connection:
-            values = {
-                "user": await _user_id(connection, user_name),
-                "policy": policy,
-                "project": project_id,
-            }
+            user_id = await _user_id(connection, user_name)
+            values = {"user": user_id, "policy": policy, "project": project_id}
             if await first_row(connection, _SQL["delete_grant"], values) is None:
                 where = f"in project {project_id!r}" if project_id else "in all projects"
                 raise NotFoundError(f"{user_name!r} is not granted {policy!r} {where}")
+            await _record_user(
+                connection, by, "revoke", user_id, user_name, policy=policy, project=project_id
+            )
 
-    async def create_policy(self, account_id: str, name: str, policy: Policy) -> None:
+    async def create_policy(
+        self, account_id: str, name: str, policy: Policy, *, by: Caller = OURSELVES
+    ) -> None:
         """Keep a policy under a name of the account's own.
 
         Raises:
@@ -198,6 +239,13 @@ class Principals:
         try:
             async with self._database.tenant(account_id) as connection:
                 await connection.execute(_SQL["insert_policy"], values)
+                await audit.record(
+                    connection,
+                    by,
+                    "policy.create",
+                    target=f"policy {name}",
+                    details={"statements": msgspec.to_builtins(policy.statement)},
+                )
         except psycopg.errors.UniqueViolation as exc:
             raise ConflictError(f"the account has a policy {name!r} already") from exc
 
@@ -211,7 +259,7 @@ class Principals:
         ]
         return system + [_named(row) for row in rows]
 
-    async def delete_policy(self, account_id: str, name: str) -> None:
+    async def delete_policy(self, account_id: str, name: str, *, by: Caller = OURSELVES) -> None:
         """Delete a policy that nobody is granted.
 
         Raises:
@@ -225,6 +273,14 @@ class Principals:
             granted = await first_row(connection, _SQL["is_granted"], {"name": name})
             if granted is not None and granted["exists"]:
                 raise ConflictError(f"the policy {name!r} is granted; revoke it first")
+            await audit.record(connection, by, "policy.delete", target=f"policy {name}")
+
+
+async def _record_user(
+    tx: Connection, by: Caller, what: str, user_id: str, name: str, **details: object
+) -> None:
+    target = f"user {user_id}"
+    await audit.record(tx, by, f"user.{what}", target=target, name=name, details=details)
 
 
 async def _user_id(connection: Connection, name: str) -> str:

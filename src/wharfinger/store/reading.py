@@ -523,4 +523,5 @@ def _listed_registry(row: Sequence[Any]) -> ListedRegistry:
         reason_code=row[6],
         images=row[7],
         synced_at=row[8],
+        hss=row[9],
     )

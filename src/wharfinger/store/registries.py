@@ -65,6 +65,7 @@ class RegistryStatus(msgspec.Struct, frozen=True, kw_only=True):
     flickers: int
     credential_kind: str
     credential_identity: str
+    credential_reference: str | None
     takes_hints: bool
     hinted_at: dt.datetime | None
     verdict: str
@@ -109,6 +110,7 @@ class RegistryChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     stale_after: dt.timedelta | None = None
     two_strikes: TwoStrikes | None = None
     ca_pem: str | None = None
+    hss: Mapping[str, str] | None = None  # is laid over what stands there
 
 
 class RegistrySettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,6 +125,7 @@ class RegistrySettings(msgspec.Struct, frozen=True, kw_only=True):
     stale_after: dt.timedelta
     two_strikes: str
     ca_pem: str | None
+    hss: Mapping[str, str]
     credential_kind: str
     credential_identity: str
 
@@ -142,6 +145,8 @@ class NewRegistry(msgspec.Struct, frozen=True, kw_only=True):
     stale_after: dt.timedelta = dt.timedelta(hours=26)
     ca_pem: str | None = None
     allow_private_networks: bool = False
+    # What HSS's API tells of a registry and wants to hear again, though nothing here needs it.
+    hss: Mapping[str, str] = {}
 
 
 async def add_registry(
@@ -167,9 +172,11 @@ async def add_registry(
         "id": registry_id,
         "project": project_id,
         "options": Jsonb(dict(new.options)),
+        "hss": Jsonb(dict(new.hss)),
         "credential_kind": credential.kind,
         "credential_identity": credential.identity,
         "sealed": sealed,
+        "reference": credential.reference or None,
     }
     try:
         await tx.execute(_SQL["insert"], parameters)
@@ -199,7 +206,10 @@ async def open_registry(
         context = registry_context(project_id, registry_id)
         secret = seals.unseal(bytes(sealed), context=context)
     credential = RegistryCredential(
-        kind=row.pop("credential_kind"), identity=row.pop("credential_identity"), secret=secret
+        kind=row.pop("credential_kind"),
+        identity=row.pop("credential_identity"),
+        secret=secret,
+        reference=row.pop("credential_reference") or "",
     )
     return RegistryRef(**{**row, "id": str(row["id"])}), credential
 
@@ -254,6 +264,7 @@ async def change_registry(
             **msgspec.structs.asdict(after),
             "registry": registry_id,
             "options": Jsonb(dict(after.options)),
+            "hss": Jsonb(dict(after.hss)),
             "include": list(after.include),
             "exclude": list(after.exclude),
             "generations": generations,
@@ -286,6 +297,7 @@ async def change_credential(
             "kind": credential.kind,
             "identity": credential.identity,
             "sealed": _sealed(project_id, registry_id, credential, seals),
+            "reference": credential.reference or None,
         },
     )
 
@@ -344,7 +356,7 @@ def _repository_status(row: Sequence[Any]) -> RepositoryStatus:
 def _sealed(
     project_id: str, registry_id: str, credential: RegistryCredential, seals: Seals
 ) -> bytes | None:
-    if not credential.secret:
+    if not credential.secret or credential.reference:
         return None
     return seals.seal(credential.secret, context=registry_context(project_id, registry_id))
 

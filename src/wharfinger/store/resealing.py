@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from wharfinger.domain.model import OURSELVES, Caller
+from wharfinger.store import audit
 from wharfinger.store.callers import Callers, credential_context
 from wharfinger.store.database import Connection, Database, all_rows
 from wharfinger.store.named_sql import queries
@@ -19,8 +21,10 @@ class Resealing:
         self._callers = callers
         self._sealer = sealer
 
-    async def rotate(self, *, drop_old: bool = False) -> int:
+    async def rotate(self, *, drop_old: bool = False, by: Caller = OURSELVES) -> int:
         """Add a key, re-seal everything under it, and return how many secrets that were.
+
+        It concerns every project, so each one's audit tells of it.
 
         The key before it stays in the file, for a process that has just sealed something under
         it, until the next rotation; ``drop_old`` removes it at once. Keys before that one go.
@@ -30,18 +34,27 @@ class Resealing:
         """
         before = self._sealer.newest
         self._sealer.add_key()
-        done = await self._reseal_all()
+        done = await self._reseal_all(by)
         # What was written under the old key while the first pass was under way.
-        done += await self._reseal_all()
+        done += await self._reseal_all(None)
         self._sealer.drop_keys(but=() if drop_old else (before,))
         return done
 
-    async def _reseal_all(self) -> int:
+    async def _reseal_all(self, by: Caller | None) -> int:
         done = 0
         for project in await self._callers.list_projects():
             async with self._database.tenant(project.id) as connection:
-                done += await self._credentials(connection, project.id)
-                done += await self._registries(connection, project.id)
+                resealed = await self._credentials(connection, project.id)
+                resealed += await self._registries(connection, project.id)
+                if by is not None:
+                    await audit.record(
+                        connection,
+                        by,
+                        "secret_key.rotate",
+                        target=f"secret_key {self._sealer.newest}",
+                        details={"resealed": resealed},
+                    )
+            done += resealed
         return done
 
     async def _credentials(self, connection: Connection, project_id: str) -> int:

@@ -730,14 +730,14 @@ async def list_tasks(
         cursor = await tx.execute(_SQL["list_tasks"], {**parameters, "offset": 0, "limit": 1})
         first = await cursor.fetchone()
         return (first[4] if first else 0), []
-    tasks = await read_tasks(tx, [(str(r[0]), r[1], r[2], r[3]) for r in rows])
+    tasks = await read_tasks(tx, [(str(r[0]), r[1], r[2], r[3], r[5]) for r in rows])
     return (rows[0][4] if rows else 0), tasks
 
 
 async def read_tasks(
-    tx: Connection, tasks: Sequence[tuple[str, str, str, dt.datetime]]
+    tx: Connection, tasks: Sequence[tuple[str, str, str, dt.datetime, bool]]
 ) -> list[TaskProgress]:
-    """Tasks given as (id, name, sync type, created at) with their runs, in the order given."""
+    """Tasks given as (id, name, sync type, created at, everything), with their runs."""
     cursor = await tx.execute(_SQL["progress"], {"tasks": [t[0] for t in tasks]})
     runs: dict[str, list[RunProgress]] = {}
     for row in await cursor.fetchall():
@@ -750,8 +750,9 @@ async def read_tasks(
             created_at=created_at,
             finished_at=_finished_at(runs.get(task_id, [])),
             runs=tuple(runs.get(task_id, [])),
+            everything=everything,
         )
-        for task_id, name, sync_type, created_at in tasks
+        for task_id, name, sync_type, created_at, everything in tasks
     ]
 
 

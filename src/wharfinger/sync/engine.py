@@ -15,11 +15,13 @@ import msgspec
 import structlog
 
 from wharfinger.domain.errors import (
+    CredentialsNeededError,
     CursorRefusedError,
     ListMovedError,
     MalformedAnswerError,
     MissingError,
     NameUnknownError,
+    SetupError,
     SourceError,
 )
 from wharfinger.domain.model import (
@@ -113,16 +115,35 @@ class OpenSource(Protocol):
 
 
 SourceOpener = Callable[[RegistryRef, RegistryCredential], OpenSource]
+# Fills in the secret of a credential that only says where it is kept.
+Resolve = Callable[[RegistryCredential], Awaitable[RegistryCredential]]
+
+
+async def as_stored(credential: RegistryCredential) -> RegistryCredential:
+    """Resolve nothing: a secret that is kept elsewhere is not to be had.
+
+    Raises:
+        CredentialsNeededError: the credential has no secret, and needs one.
+    """
+    if credential.kind == "none" or credential.secret:
+        return credential
+    raise CredentialsNeededError("the registry's secret is not stored")
 
 
 class Engine:
     """Carries out runs. Every method may be repeated or interrupted at any instant."""
 
     def __init__(
-        self, database: Database, seals: registries.Seals, opener: SourceOpener, jobs: Jobs
+        self,
+        database: Database,
+        seals: registries.Seals,
+        opener: SourceOpener,
+        jobs: Jobs,
+        *,
+        resolve: Resolve = as_stored,
     ) -> None:
         self._database = database
-        self._sources = _Sources(database, seals, opener)
+        self._sources = _Sources(database, seals, opener, resolve)
         self._jobs = jobs
 
     async def aclose(self) -> None:
@@ -460,22 +481,32 @@ class _Reader:
         return msgspec.structs.replace(page, items=items)
 
 
+# A registry, the generation of its configuration, and its secret where that is kept elsewhere.
+_Key = tuple[str, int, str]
+
+
 class _Sources:
     """Sources in use, shared by the units of a registry so that tokens and connections are."""
 
-    def __init__(self, database: Database, seals: registries.Seals, opener: SourceOpener) -> None:
+    def __init__(
+        self,
+        database: Database,
+        seals: registries.Seals,
+        opener: SourceOpener,
+        resolve: Resolve,
+    ) -> None:
         self._database = database
         self._seals = seals
         self._opener = opener
-        self._open: dict[tuple[str, int], _Shared] = {}
+        self._resolve = resolve
+        self._open: dict[_Key, _Shared] = {}
 
     @contextlib.asynccontextmanager
     async def use(self, project_id: str, registry_id: str) -> AsyncIterator[OpenSource]:
-        async with self._database.tenant(project_id) as tx:
-            registry, credential = await registries.open_registry(
-                tx, project_id, registry_id, seals=self._seals
-            )
-        key = (registry_id, registry.generation)
+        registry, stored = await self._stored(project_id, registry_id)
+        credential = await self._resolve(stored)
+        # What is kept elsewhere may be another secret today.
+        key = (registry_id, registry.generation, credential.secret if stored.reference else "")
         shared = self._open.get(key)
         if shared is None:
             shared = self._open[key] = _Shared(self._opener(registry, credential))
@@ -486,7 +517,21 @@ class _Sources:
             shared.users -= 1
             await self._close_idle(keep=key)
 
-    async def _close_idle(self, *, keep: tuple[str, int]) -> None:
+    async def _stored(
+        self, project_id: str, registry_id: str
+    ) -> tuple[RegistryRef, RegistryCredential]:
+        async with self._database.tenant(project_id) as tx:
+            try:
+                return await registries.open_registry(
+                    tx, project_id, registry_id, seals=self._seals
+                )
+            except SetupError as error:
+                log.warning("sync.secret_sealed", registry=registry_id, error=str(error))
+                raise CredentialsNeededError(
+                    "the stored secret cannot be opened with the keys of this installation"
+                ) from error
+
+    async def _close_idle(self, *, keep: _Key) -> None:
         # The newest stays open for the next unit; others go as soon as nobody reads them.
         idle = [k for k, shared in self._open.items() if not shared.users and k != keep]
         for key in idle:

@@ -12,6 +12,7 @@ OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
+_EMPTY = "application/vnd.oci.empty.v1+json"
 _LAYER = {
     OCI_MANIFEST: "application/vnd.oci.image.layer.v1.tar+gzip",
     DOCKER_MANIFEST: "application/vnd.docker.image.rootfs.diff.tar.gzip",
@@ -57,6 +58,8 @@ class Content:
     architecture: str = "amd64"
     variant: str = ""
     children: tuple[Content, ...] = ()
+    artifact_type: str = ""
+    subject: str = ""
 
     @property
     def is_index(self) -> bool:
@@ -68,6 +71,8 @@ class Content:
         """The manifest's or index's raw bytes; ``digest`` is their hash."""
         if self.is_index:
             return _index_bytes(self.media_type, self.children)
+        if self.artifact_type:
+            return _artifact_bytes(self.seed, self.artifact_type, self.subject, self.size)
         return _manifest_bytes(
             self.seed, self.media_type, self.image_id, len(self.config), self.size
         )
@@ -77,6 +82,8 @@ class Content:
         """The config's raw bytes; ``image_id`` is their hash. Empty for an index."""
         if self.is_index:
             return b""
+        if self.artifact_type:
+            return b"{}"
         return _config_bytes(self.seed, self.created, self.os, self.architecture, self.variant)
 
 
@@ -112,6 +119,22 @@ def image(
         os=os,
         architecture=architecture,
         variant=variant,
+    )
+
+
+def artifact(
+    seed: str, artifact_type: str, *, subject: str = "", created: dt.datetime | str, size: int = 100
+) -> Content:
+    """A signature, an SBOM, or whatever else is no image; it belongs to the digest ``subject``."""
+    return Content(
+        seed=seed,
+        digest=digest_of(_artifact_bytes(seed, artifact_type, subject, size)),
+        image_id=digest_of(b"{}"),
+        media_type=OCI_MANIFEST,
+        size=size,
+        created=created,
+        artifact_type=artifact_type,
+        subject=subject,
     )
 
 
@@ -181,12 +204,28 @@ def _manifest_bytes(
     ).encode()
 
 
+def _artifact_bytes(seed: str, artifact_type: str, subject: str, size: int) -> bytes:
+    layer = hashlib.sha256(f"blob {seed}".encode()).hexdigest()
+    belongs = f',"subject":{{"mediaType":"{OCI_MANIFEST}","size":1,"digest":"{subject}"}}'
+    return (
+        f'{{"schemaVersion":2,"mediaType":"{OCI_MANIFEST}","artifactType":"{artifact_type}",'
+        f'"config":{{"mediaType":"{_EMPTY}","size":2,"digest":"{digest_of(b"{}")}"}},'
+        f'"layers":[{{"mediaType":"{artifact_type}","size":{size - 2},'
+        f'"digest":"sha256:{layer}"}}]{belongs if subject else ""}}}'
+    ).encode()
+
+
 def _index_bytes(media_type: str, children: tuple[Content, ...]) -> bytes:
     rows = ",".join(_descriptor(child) for child in children)
     return (f'{{"schemaVersion":2,"mediaType":"{media_type}","manifests":[{rows}]}}').encode()
 
 
 def _descriptor(child: Content) -> str:
+    if child.artifact_type:
+        return (
+            f'{{"mediaType":"{child.media_type}","size":{len(child.manifest)},'
+            f'"digest":"{child.digest}","artifactType":"{child.artifact_type}"}}'
+        )
     flavour = f',"variant":"{child.variant}"' if child.variant else ""
     return (
         f'{{"mediaType":"{child.media_type}","size":{len(child.manifest)},"digest":"{child.digest}",'

@@ -17,8 +17,8 @@ import msgspec
 
 from wharfinger.testing.content import DOCKER_CONFIG, OCI_CONFIG, OCI_MANIFEST, Content, digest_of
 from wharfinger.testing.faults import Answer, Asked, json_answer
-from wharfinger.testing.model import Repository, UnknownNameError, World
-from wharfinger.testing.oci import OciBehaviour, OciUpstream
+from wharfinger.testing.model import PLANTED, Repository, UnknownNameError, World
+from wharfinger.testing.oci import OciBehaviour, OciUpstream, RefusedError
 
 T = TypeVar("T")
 
@@ -86,6 +86,7 @@ class HarborBehaviour:
         order: how lists are sorted; old versions do not sort.
         links: send ``Link``.
         totals: send ``X-Total-Count``.
+        basic_registry: let the registry take user names and passwords without a token.
         read_only: refuse all modifications.
         proxy_caches: projects that cache another registry, and that registry's id.
         public: projects that anybody may read.
@@ -96,6 +97,7 @@ class HarborBehaviour:
     order: Literal["newest", "oldest"] = "newest"
     links: bool = True
     totals: bool = True
+    basic_registry: bool = True
     read_only: bool = False
     proxy_caches: dict[str, int] = field(default_factory=dict)
     public: set[str] = field(default_factory=set)
@@ -123,16 +125,19 @@ class HarborUpstream(OciUpstream):
         accounts: who may log in, by name.
     """
 
-    token_path = "/service/token"  # noqa: S105 - a path
-    service = "harbor-registry"
-
     def __init__(
         self, world: World | None = None, *, host: str = "127.0.0.1", port: int = 0
     ) -> None:
-        super().__init__(world, OciBehaviour(auth="bearer"), host=host, port=port)
+        registry = OciBehaviour(
+            auth="bearer",
+            anonymous_tokens=True,
+            token_path="/service/token",  # noqa: S106 - a path
+            service="harbor-registry",
+        )
+        super().__init__(world, registry, host=host, port=port)
         self.harbor = HarborBehaviour()
         self.accounts = {
-            ADMINISTRATOR: Account(name=ADMINISTRATOR, password="Harbor-Password-1")  # noqa: S106 - made up
+            ADMINISTRATOR: Account(name=ADMINISTRATOR, password=f"Harbor-{PLANTED}-Password-1")
         }
         self._accessories: dict[str, list[Accessory]] = {}
         self._kinds: dict[str, tuple[str, str]] = {}
@@ -168,7 +173,7 @@ class HarborUpstream(OciUpstream):
         full = f"robot${projects[0]}+{name}" if len(projects) == 1 else f"robot${name}"
         made = Account(
             name=full,
-            password=f"{name}-Robot-Secret-1",
+            password=f"{name}-{PLANTED}-Robot-Secret-1",
             projects=frozenset(projects) if projects else None,
         )
         self.accounts[full] = made
@@ -187,6 +192,17 @@ class HarborUpstream(OciUpstream):
 
     def _is_basic(self, given: str) -> bool:
         return self._account(given) is not None
+
+    def _authorise(self, asked: Asked, scope: str | None) -> None:
+        given = asked.headers.get("authorization", "")
+        if not given and asked.method == "GET" and scope and self._granted("", {scope}):
+            return
+        if not given.startswith("Basic ") or not self.harbor.basic_registry:
+            super()._authorise(asked, scope)
+        elif not self._is_basic(given) or (scope and scope not in self._granted(given, {scope})):
+            raise RefusedError(
+                401, "UNAUTHORIZED", "unauthorized", challenge='Basic realm="harbor"'
+            )
 
     def _granted(self, given: str, scopes: set[str]) -> set[str]:
         account = self._account(given)

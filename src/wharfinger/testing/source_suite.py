@@ -48,8 +48,9 @@ class Stage:
 
     ``push`` stores something new under a tag; ``expected`` is what a complete listing holds;
     ``repositories`` and ``tags`` are regular expressions that find the requests for the two
-    listings in the server's log and faults. ``challenged`` is the number of requests that the
-    server refuses before it has told how it wants to be asked.
+    listings in the server's log and faults. ``challenged`` is the number of requests
+    before the one that brings the first page: those that the server refuses before it has told how
+    it wants to be asked, and those that only find out where the pages are.
     """
 
     server: LoopbackServer

@@ -50,6 +50,21 @@ _DESCRIBED = {
     "remove_label": Operation(
         query=(text("namespace", longest=255, shortest=0), text("repository", longest=255))
     ),
+    "list_audit": Operation(
+        query=(
+            choice("kind", ("change", "refusal")),
+            text("action", longest=128),
+            text("outcome", longest=64),
+            text("user", longest=256),
+            text("source", longest=64),
+            text("request_id", longest=64),
+            text("target_type", longest=64),
+            text("target_name", longest=256),
+            moment("since"),
+            moment("until"),
+            *_PAGE,
+        )
+    ),
     "list_runs": Operation(query=(text("registry_id", longest=64), *_PAGE)),
     "list_differences": Operation(query=_PAGE),
     "list_repository_verdicts": Operation(

@@ -18,6 +18,7 @@ from wharfinger.domain.history import (
     RunRecord,
 )
 from wharfinger.domain.model import HeldImage, VerdictState
+from wharfinger.http.api.audit import list_audit
 from wharfinger.http.api.call import TheApiCall, answer_api_failure, api_call, cursor
 from wharfinger.http.api.images import list_facets, list_images
 from wharfinger.http.api.labels import list_labels, remove_label, set_label
@@ -191,12 +192,15 @@ async def receive_notification(
 ) -> Receipt:
     """Take a registry's own word that something happened; its listing decides what."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    return await services.hints.receive(
+    receipt = await services.hints.receive(
         token.strip() if scheme.lower() == "bearer" else None,
         project_id,
         registry_id,
         await request.body(),
     )
+    # One for every push would bury everything else, so the audit tells how many in a minute.
+    services.ledger.notified(project_id, str(uuid.UUID(registry_id)))
+    return receipt
 
 
 def make_api() -> Router:
@@ -217,6 +221,7 @@ def make_api() -> Router:
             accept_held,
             examine_registry,
             receive_notification,
+            list_audit,
             list_schedules,
             set_schedule,
             list_labels,

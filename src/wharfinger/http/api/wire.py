@@ -9,6 +9,7 @@ from typing import Annotated, Generic, TypeVar
 import msgspec
 
 from wharfinger.domain.advice import advised
+from wharfinger.domain.audit import AuditEntry
 from wharfinger.domain.history import Advised, PastImage, RegistryVerdict
 from wharfinger.domain.inventory import Facets, ListedImage
 from wharfinger.http.parameters import MAX_INT64
@@ -24,6 +25,13 @@ class ListAnswer(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     next: str | None
     as_of: int
     verdict: str
+
+
+class AuditAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of the audit, newest first. It is no list of images, so it has no verdict."""
+
+    items: list[AuditEntry]
+    next: str | None
 
 
 class RegistryItem(msgspec.Struct, frozen=True, kw_only=True):

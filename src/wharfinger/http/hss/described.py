@@ -16,7 +16,13 @@ from wharfinger.http.described import (
 from wharfinger.http.hss.call import KIND_OF_IMAGE_TYPE, KINDS, MAX_OFFSET
 from wharfinger.http.hss.images import MAX_IMAGE_SIZE, OLDER_MAX_TIME, SCAN_STATES, SEVERITIES
 from wharfinger.http.hss.tasks import MAX_TIME
-from wharfinger.http.hss.wire import SynchronizeRequest, SynchronizeTaskRequest
+from wharfinger.http.hss.wire import (
+    AddRegistryBody,
+    DeleteRegistriesBody,
+    SynchronizeRequest,
+    SynchronizeTaskRequest,
+    UpdateRegistryBody,
+)
 from wharfinger.http.parameters import MAX_INT64
 
 WORTH = ("X-Wharfinger-Verdict", "X-Wharfinger-As-Of")
@@ -95,6 +101,42 @@ _DESCRIBED = {
             *_PAGE,
         ),
         answer_headers=WORTH,
+    ),
+    "list_registry_statistics": Operation(
+        query=(choices("registry_type", KINDS),), answer_headers=WORTH
+    ),
+    "show_image_upload_command": Operation(
+        query=(
+            text("registry_addr", longest=256, required=True),
+            text("namespace", longest=128, required=True),
+            text("username", longest=128, required=True),
+            text("password", longest=128, required=True),
+        )
+    ),
+    "list_image_scan_policy": Operation(
+        query=(
+            choice("global_image_type", ("local", "registry")),
+            text("type", longest=64, required=True),
+        )
+    ),
+    "list_container_images": Operation(
+        query=(text("keyword", longest=128), *_PAGE), answer_headers=WORTH
+    ),
+    "add_registry": Operation(body=AddRegistryBody),
+    "update_registry": Operation(body=UpdateRegistryBody),
+    "batch_delete_registry": Operation(body=DeleteRegistriesBody),
+    "list_container_image_logs": Operation(
+        query=(
+            text("event_type", longest=64),
+            text("event_name", longest=128),
+            text("user_name", longest=256),
+            text("source_ip", longest=64),
+            text("resource_type", longest=64),
+            text("resource_name", longest=256),
+            integer("start_time", smallest=0, largest=MAX_TIME),
+            integer("end_time", smallest=0, largest=MAX_TIME),
+            *_PAGE_OF_ANY_SIZE,
+        )
     ),
     "list_tasks": Operation(
         query=(

@@ -46,15 +46,22 @@ def _registry(registry: ListedRegistry) -> Registry:
         id=registry.id,
         registry_name=registry.name,
         registry_type=registry.kind,
-        api_version="V2" if registry.kind == "Other" else None,
+        api_version=registry.hss.get("api_version", None if _is_swr(registry) else "V2"),
         protocol=address.scheme or "https",
         registry_addr=f"{address.netloc}{address.path}".rstrip("/") or registry.address,
         registry_username=registry.user_name or None,
         status=status,
         fail_reason=_fail_reason(registry) if status == "fail" else None,
         images_num=registry.images,
+        namespace=registry.hss.get("namespace"),
+        connect_cluster_id=registry.hss.get("connect_cluster_id"),
+        get_scan_image_channel=registry.hss.get("get_scan_image_channel"),
         latest_sync_time=None if registry.synced_at is None else milliseconds(registry.synced_at),
     )
+
+
+def _is_swr(registry: ListedRegistry) -> bool:
+    return registry.kind.startswith("Swr")
 
 
 def _fail_reason(registry: ListedRegistry) -> str:

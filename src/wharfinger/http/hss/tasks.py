@@ -96,7 +96,7 @@ def _task(task: TaskProgress) -> Task:
         task_type=task.sync_type,
         sync_task_type=task.sync_type,
         task_status=_status(task.runs),
-        is_all=False,
+        is_all=task.everything,
         failed_num=failed_num,
         success_num=images,
         total_num=images + failed_num,
@@ -128,13 +128,18 @@ def _failed_images(run: RunProgress) -> list[FailedImage]:
             registry_id=run.registry_id,
             registry_name=run.registry_name,
             registry_type=run.registry_kind,
-            namespace=reason.repository.partition("/")[0],
-            image_name=reason.repository.partition("/")[2],
+            namespace=_split(reason.repository)[0],
+            image_name=_split(reason.repository)[1],
             failed_reason=reason.message[:_MAX_REASON],
         )
         for reason in run.reasons
         if reason.repository is not None
     ]
+
+
+def _split(path: str) -> tuple[str, str]:
+    namespace, slash, name = path.partition("/")
+    return (namespace, name) if slash else ("", path)
 
 
 def _task_registry(run: RunProgress) -> TaskRegistry:
@@ -145,6 +150,7 @@ def _task_registry(run: RunProgress) -> TaskRegistry:
         registry_type=run.registry_kind,
         sync_status=status,
         failed_reason=_reason([run]) if status == "failed" else None,
+        failed_code=run.reasons[0].code if status == "failed" and run.reasons else None,
     )
 
 

@@ -227,13 +227,14 @@ class Tasks(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TaskRegistry(msgspec.Struct, frozen=True, kw_only=True):
-    """``AssociateRegistriesResponseInfo``."""
+    """``AssociateRegistriesResponseInfo``; ``failed_code`` is ours, and for programs."""
 
     registry_id: str
     registry_name: str
     registry_type: str
     sync_status: Literal["finished", "running", "failed"]
     failed_reason: str | None
+    failed_code: str | None = None
 
 
 class TaskRegistries(msgspec.Struct, frozen=True, kw_only=True):
@@ -241,3 +242,116 @@ class TaskRegistries(msgspec.Struct, frozen=True, kw_only=True):
 
     total_num: int
     data_list: list[TaskRegistry]
+
+
+class RegistryStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer of ``image/registries/statistics``."""
+
+    fail_num: int
+    success_num: int
+
+
+class UploadCommand(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer of ``image/registries/image-upload-command``."""
+
+    image_command: str
+    swr_image_pull_command: str
+    images_download_url: str | None = None
+
+
+class PolicyRegistry(msgspec.Struct, frozen=True, kw_only=True):
+    """``ImageScanPolicyRespInfoRegistryList``."""
+
+    registry_id: str
+    registry_name: str
+    registry_type: str
+    is_selected: bool = False
+
+
+class ScanPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer of ``image/scanner-policies``: nothing is scanned."""
+
+    total_registry_num: int
+    registry_list: list[PolicyRegistry]
+    is_all: bool = False
+    enabled: bool = False
+    scan_cycle: int | None = None
+    scan_scope: int = 0
+    rate_limit: int = 0
+    time_scope: int = 0
+
+
+class ContainerImage(msgspec.Struct, frozen=True, kw_only=True):
+    """``ContainerImageInfo``."""
+
+    image_id: str
+    image_name: str
+    image_version: str
+    create_time: int
+
+
+class ContainerImages(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer of ``container/images``."""
+
+    total_num: int
+    data_list: list[ContainerImage]
+
+
+class UpdateRegistryBody(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of ``UpdateRegistry``."""
+
+    api_version: str | None = None
+    protocol: str | None = None
+    registry_addr: str | None = None
+    registry_username: str | None = None
+    registry_password: str | None = None
+    namespace: str | None = None
+    connect_cluster_id: str | None = None
+    get_scan_image_channel: str | None = None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(registry_addr={self.registry_addr!r}, ***)"
+
+
+class AddRegistryBody(UpdateRegistryBody, frozen=True, kw_only=True):
+    """The body of ``AddRegistry``."""
+
+    registry_name: str | None = None
+    registry_type: str | None = None
+
+
+class DeleteRegistriesBody(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of ``BatchDeleteRegistry``."""
+
+    ids: list[str] = []
+
+
+class AddedRegistry(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer of ``AddRegistry``; the key is ours."""
+
+    id: str
+
+
+class Done(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer that has nothing to tell."""
+
+
+class ImageEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """``ContainerImageLogResponseInfo``. ``content`` is JSON."""
+
+    resource_name: str
+    resource_type: str
+    event_name: str
+    event_id: str
+    event_type: str
+    source_ip: str
+    user_name: str
+    time: int
+    content: str
+
+
+class ImageEvents(msgspec.Struct, frozen=True, kw_only=True):
+    """``ListContainerImageLogsResponse``."""
+
+    total_num: int
+    data_list: list[ImageEvent]

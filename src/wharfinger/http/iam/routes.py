@@ -7,6 +7,7 @@ import datetime as dt
 from litestar import Response, Router, delete, get, post
 
 from wharfinger.domain.errors import (
+    HiddenError,
     InvalidParameterError,
     NotFoundError,
     WharfingerError,
@@ -38,7 +39,7 @@ from wharfinger.http.iam.wire import (
     VersionAnswer,
     wire_time,
 )
-from wharfinger.http.origin import own_address, source_address
+from wharfinger.http.origin import origin_of, own_address
 from wharfinger.http.parameters import Parameters
 from wharfinger.http.services import Services, TheServices
 from wharfinger.identity.login import chosen_by_name
@@ -61,8 +62,8 @@ async def show_version(request: AnyRequest, services: TheServices) -> VersionAns
 async def create_token(request: AnyRequest, services: TheServices) -> Response[TokenAnswer]:
     """Answer ``KeystoneCreateUserTokenByPassword``."""
     wish = read_body(await request.body(), TokenRequest).wish()
-    source = source_address(request.scope, services.proxies)
-    made = await services.login.log_in(wish, source=source)
+    origin = origin_of(request.scope, services.proxies)
+    made = await services.login.log_in(wish, origin=origin)
     known = await services.authenticator.find_token(made.token.token)
     if known is None:  # Nobody can have taken it back yet, but the account may just be gone.
         raise NotFoundError("Could not find token.")
@@ -73,7 +74,7 @@ async def create_token(request: AnyRequest, services: TheServices) -> Response[T
 @get("/v3/auth/tokens")
 async def show_token(request: AnyRequest, services: TheServices) -> Response[TokenAnswer]:
     """Validate a token: one's own, or with ``iam:tokens:get`` another one of the account."""
-    token, known = await _subject(request, services, "iam:tokens:get")
+    token, known, _ = await _subject(request, services, "iam:tokens:get")
     body = _token_body(request, services, known)
     return Response(TokenAnswer(token=body), headers={TOKEN_HEADER: token})
 
@@ -81,10 +82,10 @@ async def show_token(request: AnyRequest, services: TheServices) -> Response[Tok
 @delete("/v3/auth/tokens", status_code=204)
 async def revoke_token(request: AnyRequest, services: TheServices) -> None:
     """Take a token back: one's own, or with ``iam:tokens:delete`` another one of the account."""
-    token, known = await _subject(request, services, "iam:tokens:delete")
+    token, known, caller = await _subject(request, services, "iam:tokens:delete")
     if known.issuer:
         raise NotFoundError("Could not find token.")
-    await services.callers.revoke_token(token, known)
+    await services.callers.revoke_token(token, known, by=caller)
 
 
 @get(["/v3/projects", "/v3/auth/projects"])
@@ -126,12 +127,12 @@ async def create_temporary_key(request: AnyRequest, services: TheServices) -> Te
             "duration_seconds", f"must be an integer from {SHORTEST_KEY_S} to {LONGEST_KEY_S}"
         )
     # Not by a temporary key: it would outlive itself.
-    token = await authenticated_by_token(request, services, given)
+    token, caller = await authenticated_by_token(request, services, given)
     known = await services.authenticator.find_token(token)
     if known is None or known.issuer or known.scope != "project":
         raise InvalidParameterError("token", "must be one that we issued, and scoped to a project")
     made = await services.callers.create_temporary_credential(
-        known.project_id, known.user_id, dt.timedelta(seconds=seconds)
+        known.project_id, known.user_id, dt.timedelta(seconds=seconds), by=caller
     )
     if made.security_token is None or made.expires_at is None:
         raise AssertionError("a temporary key has a token and an end")
@@ -178,7 +179,9 @@ def iam_version(request: AnyRequest, services: Services) -> ApiVersion:
     )
 
 
-async def _subject(request: AnyRequest, services: Services, action: str) -> tuple[str, KnownToken]:
+async def _subject(
+    request: AnyRequest, services: Services, action: str
+) -> tuple[str, KnownToken, Caller]:
     caller = await authenticated(request, services)
     token = request.headers.get(TOKEN_HEADER, "")
     if not token:
@@ -189,7 +192,7 @@ async def _subject(request: AnyRequest, services: Services, action: str) -> tupl
         raise NotFoundError("Could not find token.")
     if not is_own:
         _check_may_see(caller, known, action)
-    return token, known
+    return token, known, caller
 
 
 def _check_may_see(caller: Caller, known: KnownToken, action: str) -> None:
@@ -198,11 +201,11 @@ def _check_may_see(caller: Caller, known: KnownToken, action: str) -> None:
     A caller whose token is of the account sees those of all its projects.
     """
     if known.account_id != caller.account_id:
-        raise NotFoundError("Could not find token.")
+        raise HiddenError("Could not find token.")
     if caller.user_id and known.user_id == caller.user_id:
         return
     if caller.project_id not in ("", known.project_id):
-        raise NotFoundError("Could not find token.")
+        raise HiddenError("Could not find token.")
     caller.require(action)
 
 

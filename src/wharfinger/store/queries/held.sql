@@ -60,7 +60,3 @@ WHERE g.id = %(registry)s
 -- name: removed_registries
 SELECT id FROM registry
 WHERE name = %(name)s AND removed_at IS NOT NULL ORDER BY removed_at
-
--- name: audit
-INSERT INTO audit (project_id, principal, action, target, outcome, details)
-VALUES (%(project)s, %(principal)s, %(action)s, %(target)s, %(outcome)s, %(details)s)

@@ -45,6 +45,7 @@ FOR UPDATE
 -- name: end_credential
 UPDATE credential SET expires_at = least(expires_at, now() + %(keep)s)
 WHERE access_key = %(access_key)s
+RETURNING expires_at
 
 -- name: revoke_credential
 UPDATE credential SET revoked_at = now()

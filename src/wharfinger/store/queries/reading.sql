@@ -43,7 +43,7 @@ WHERE i.project_id = %(project_id)s
 -- name: registries
 -- A reason that names no repository speaks of the registry as a whole: it could not be read.
 WITH known AS (
-    SELECT g.id, g.name, g.kind, g.address, g.verdict,
+    SELECT g.id, g.name, g.kind, g.address, g.verdict, g.hss,
            CASE WHEN g.verdict = 'complete' AND g.confirmed_at < now() - g.stale_after
                 THEN 'stale' ELSE g.verdict END AS worth,
            CASE WHEN g.credential_kind = 'basic' THEN g.credential_identity ELSE '' END AS user_name,
@@ -78,6 +78,6 @@ SELECT (SELECT count(*) FROM matching),
        coalesce((SELECT f.seq FROM tenant_feed f WHERE f.project_id = %(project_id)s), 0),
        (SELECT coalesce(array_agg(DISTINCT m.worth), '{}') FROM matching m),
        p.id::text, p.name, p.kind, p.address, p.user_name, p.status, p.reason_code, p.images,
-       p.synced_at
+       p.synced_at, p.hss
 FROM (SELECT) one LEFT JOIN page p ON true
 ORDER BY p.name, p.id

@@ -2,23 +2,23 @@
 
 -- name: insert
 INSERT INTO registry (id, project_id, name, kind, address, region, enterprise_project_id, options,
-    include, exclude, stale_after, ca_pem, allow_private_networks, credential_kind,
-    credential_identity, credential_sealed)
+    include, exclude, stale_after, ca_pem, allow_private_networks, hss, credential_kind,
+    credential_identity, credential_sealed, credential_reference)
 VALUES (%(id)s, %(project)s, %(name)s, %(kind)s, %(address)s, %(region)s,
     %(enterprise_project_id)s, %(options)s, %(include)s, %(exclude)s, %(stale_after)s, %(ca_pem)s, %(allow_private_networks)s,
-    %(credential_kind)s, %(credential_identity)s, %(sealed)s)
+    %(hss)s, %(credential_kind)s, %(credential_identity)s, %(sealed)s, %(reference)s)
 
 -- name: open
 SELECT id, project_id, name, kind, address, region, enterprise_project_id, options, include,
     exclude, config_generation AS generation, ca_pem, allow_private_networks, credential_kind,
-    credential_identity, credential_sealed
+    credential_identity, credential_sealed, credential_reference
 FROM registry WHERE id = %(registry)s AND removed_at IS NULL
 
 -- name: list
 SELECT g.id, g.name, g.kind, g.address, g.region, g.enterprise_project_id, g.options,
     g.include, g.exclude, extract(epoch FROM g.stale_after)::bigint AS stale_after_s,
     g.two_strikes, g.flickers,
-    g.credential_kind, g.credential_identity, g.hint_token IS NOT NULL AS takes_hints, g.hinted_at,
+    g.credential_kind, g.credential_identity, g.credential_reference, g.hint_token IS NOT NULL AS takes_hints, g.hinted_at,
     CASE WHEN g.verdict = 'complete' AND g.confirmed_at < now() - g.stale_after THEN 'stale'
         ELSE g.verdict END AS verdict,
     g.verdict_reasons, g.confirmed_at,
@@ -45,7 +45,8 @@ WHERE removed_at IS NULL
 ORDER BY name
 
 -- name: remove
-UPDATE registry SET removed_at = now(), credential_sealed = NULL, live_images = 0, held_images = 0
+UPDATE registry SET removed_at = now(), credential_sealed = NULL, credential_reference = NULL,
+    live_images = 0, held_images = 0
 WHERE id = %(registry)s AND removed_at IS NULL
 RETURNING id
 
@@ -55,7 +56,7 @@ UPDATE run SET state = 'finished', outcome = 'failed', finished_at = now(),
 WHERE registry_id = %(registry)s AND state <> 'finished'
 
 -- name: configuration
-SELECT name, kind, address, options, include, exclude, stale_after, two_strikes, ca_pem,
+SELECT name, kind, address, options, include, exclude, stale_after, two_strikes, ca_pem, hss,
     credential_kind, credential_identity
 FROM registry WHERE id = %(registry)s AND removed_at IS NULL FOR NO KEY UPDATE
 
@@ -64,13 +65,13 @@ FROM registry WHERE id = %(registry)s AND removed_at IS NULL FOR NO KEY UPDATE
 -- holds all retirements, and whose cursors nobody else's are.
 UPDATE registry SET address = %(address)s, options = %(options)s, include = %(include)s,
     exclude = %(exclude)s, stale_after = %(stale_after)s, two_strikes = %(two_strikes)s,
-    ca_pem = %(ca_pem)s, config_generation = config_generation + %(generations)s,
+    ca_pem = %(ca_pem)s, hss = %(hss)s, config_generation = config_generation + %(generations)s,
     allow_private_networks = allow_private_networks AND %(stays_private)s
 WHERE id = %(registry)s
 
 -- name: change_credential
 UPDATE registry SET credential_kind = %(kind)s, credential_identity = %(identity)s,
-    credential_sealed = %(sealed)s
+    credential_sealed = %(sealed)s, credential_reference = %(reference)s
 WHERE id = %(registry)s
 
 -- name: named_repositories

@@ -327,7 +327,8 @@ SELECT EXISTS (SELECT FROM run WHERE id = %(run)s AND state <> 'finished')
 
 -- name: list_tasks
 -- A task is visible when one of its runs is in an enterprise project that was asked for.
-SELECT t.id, t.name, t.sync_type, t.created_at, count(*) OVER () AS total
+SELECT t.id, t.name, t.sync_type, t.created_at, count(*) OVER () AS total,
+    coalesce((t.requested ->> 'all')::boolean, t.requested -> 'names' = '[]', false)
 FROM task t
 WHERE (%(task_id)s::uuid IS NULL OR t.id = %(task_id)s)
   AND (%(name_pattern)s::text IS NULL OR t.name ILIKE %(name_pattern)s)

@@ -1,0 +1,93 @@
+"""Operations of which only a part concerns the list of images; the rest is answered honestly."""
+
+from __future__ import annotations
+
+from litestar import Response, get
+
+from wharfinger.domain.errors import InvalidParameterError
+from wharfinger.domain.inventory import ImageFilter, RegistryFilter
+from wharfinger.http.hss.call import KINDS, TheCall, worth_headers
+from wharfinger.http.hss.wire import (
+    ContainerImage,
+    ContainerImages,
+    PolicyRegistry,
+    RegistryStatistics,
+    ScanPolicy,
+    UploadCommand,
+)
+from wharfinger.http.services import TheServices
+
+# As many as the contract lets one answer hold.
+_MOST_REGISTRIES = 200
+# A shell that is handed these goes on: there is nothing to do.
+_NOTHING_TO_UPLOAD = "true  # Wharfinger reads registries over the network and runs nothing inside"
+_LONGEST = {"registry_addr": 256, "namespace": 128, "username": 128, "password": 128}
+
+
+@get("/v5/{project_id:str}/image/registries/statistics", action="hss:imageRegistries:list")
+async def list_registry_statistics(
+    call: TheCall, services: TheServices
+) -> Response[RegistryStatistics]:
+    """Answer ``ListRegistryStatistics``; a registry nobody has read yet counts as neither."""
+    scope = call.scope(kinds=call.query.choices("registry_type", KINDS))
+    failing, good = [
+        await services.inventory.registries(
+            call.caller, RegistryFilter(scope=scope, status=status), offset=0, limit=1
+        )
+        for status in ("fail", "success")
+    ]
+    answer = RegistryStatistics(fail_num=failing.total, success_num=good.total)
+    return Response(answer, headers=worth_headers(verdict=good.verdict, as_of=good.as_of))
+
+
+@get("/v5/{project_id:str}/image/registries/image-upload-command", action="hss:imageRegistries:get")
+async def show_image_upload_command(call: TheCall) -> UploadCommand:
+    """Answer ``ShowImageUploadCommand``: nothing is to be uploaded to a registry that is read.
+
+    The password that comes with it is neither kept nor given back.
+    """
+    for name, longest in _LONGEST.items():
+        if call.query.text(name, longest=longest) is None:
+            raise InvalidParameterError(name, f"is required: 1 to {longest} characters")
+    return UploadCommand(
+        image_command=_NOTHING_TO_UPLOAD, swr_image_pull_command=_NOTHING_TO_UPLOAD
+    )
+
+
+@get("/v5/{project_id:str}/image/scanner-policies", action="hss:imageScanPolicies:get")
+async def list_image_scan_policy(call: TheCall, services: TheServices) -> ScanPolicy:
+    """Answer ``ListImageScanPolicy``: the registries there are, of which none is scanned."""
+    call.query.choice("global_image_type", ("local", "registry"))
+    if call.query.text("type", longest=64) is None:
+        raise InvalidParameterError("type", "is required: 1 to 64 characters")
+    page = await services.inventory.registries(
+        call.caller, RegistryFilter(scope=call.scope()), offset=0, limit=_MOST_REGISTRIES
+    )
+    return ScanPolicy(
+        total_registry_num=page.total,
+        registry_list=[
+            PolicyRegistry(registry_id=one.id, registry_name=one.name, registry_type=one.kind)
+            for one in page.items
+        ],
+    )
+
+
+@get("/v5/{project_id:str}/container/images", action="hss:images:list")
+async def list_container_images(call: TheCall, services: TheServices) -> Response[ContainerImages]:
+    """Answer ``ListContainerImages`` with the images of the registries; hosts have no others."""
+    wanted = ImageFilter(scope=call.scope(), name_contains=call.query.text("keyword", longest=128))
+    offset, limit = call.window(smallest_limit=10)
+    page = await services.inventory.images(call.caller, wanted, offset=offset, limit=limit)
+    answer = ContainerImages(
+        total_num=page.total,
+        data_list=[
+            ContainerImage(
+                image_id=str(image.id),
+                image_name=image.name,
+                image_version=image.tag or "",
+                create_time=image.updated_ms,
+            )
+            for image in page.items
+        ],
+    )
+    return Response(answer, headers=worth_headers(verdict=page.verdict, as_of=page.as_of))
