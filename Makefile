@@ -78,6 +78,10 @@ types: dev ## Check the types
 imports: dev ## Check the layers
 	@$(BIN)/lint-imports
 
+.PHONY: fuzz
+fuzz: dev ## Twenty thousand odd requests at a real service: no 5xx, no traceback, no row changed
+	@FUZZ_REQUESTS=20000 $(BIN)/python -m pytest -q -n 0 -s tests/fuzz
+
 .PHONY: kill-matrix
 kill-matrix: dev ## Kill -9 worker, service and database at every kill point (five minutes)
 	@$(BIN)/python -m pytest -q -n 0 tests/sudden/test_kill_matrix.py

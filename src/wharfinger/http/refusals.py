@@ -15,8 +15,8 @@ from wharfinger.domain.errors import (
 )
 from wharfinger.domain.model import Caller
 from wharfinger.http.authentication import CALLER
-from wharfinger.http.edge import METHOD
 from wharfinger.http.origin import origin_of
+from wharfinger.http.scope import METHOD
 from wharfinger.http.services import Services
 from wharfinger.service.ledger import RefusedCall
 
