@@ -6,8 +6,8 @@ KEYSTONE_VENV := .venv-keystone
 TESTS ?= tests
 JOBS ?= 2
 SOAK_MINUTES ?= 30
-# Random days and deaths take minutes; they have targets of their own, and `check` runs them too.
-LONG := tests/model tests/sudden/test_kill_matrix.py
+# Random days, deaths and odd requests take minutes; they have targets of their own, and `check` runs them too.
+LONG := tests/model tests/sudden/test_kill_matrix.py tests/fuzz
 
 BIN := $(VENV)/bin
 # pip checks every file against the lock; where it finds them is the machine's own affair.
