@@ -24,6 +24,7 @@ from wharfinger.domain.model import (
     RepositoryFilter,
 )
 from wharfinger.domain.ports import Source
+from wharfinger.http.limits import Limits, Throttle
 from wharfinger.identity.authentication import Authenticator
 from wharfinger.identity.keystone import ExternalTokens, ServiceAccount
 from wharfinger.identity.locks import Locks
@@ -230,6 +231,11 @@ class House:
             labels=self.labels,
             is_ready=self.database.answers,
             proxies=self.settings.trusted_proxies,
+            limits=limits_of(self.settings),
+            throttle=Throttle(
+                per_credential=self.settings.rate_per_credential,
+                per_address=self.settings.rate_per_address,
+            ),
         )
         return create_app(services)
 
@@ -266,6 +272,15 @@ class House:
                 log.info("history.prune_waits", error=error.code)
             except Exception:
                 log.exception("history.prune_failed")
+
+
+def limits_of(settings: Settings) -> Limits:
+    """How much one caller may ask of the HTTP server."""
+    return Limits(
+        connections=settings.max_connections,
+        receive_s=float(settings.receive_timeout_s),
+        keep_alive_s=float(settings.keep_alive_s),
+    )
 
 
 def _iam_password(settings: Settings) -> str:

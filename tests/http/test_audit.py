@@ -25,7 +25,9 @@ AGENT = "test-agent/1.0"
 
 @pytest.fixture
 def house(house_with_tasks):
-    return house_with_tasks
+    yield house_with_tasks
+    # What one test has used up is another's share.
+    house_with_tasks.throttle.__init__()
 
 
 @pytest.fixture
@@ -433,6 +435,23 @@ def test_a_scope_that_is_not_the_users_is_recorded(house, tenant):
 
     (entry,) = awaited(tenant, "kind = 'refusal'")
     assert (entry["outcome"], entry["user_name"]) == ("scope_refused", "alice")
+
+
+def test_asking_too_often_is_recorded_for_a_while_and_of_an_address_counted(house, tenant):
+    path = f"/v5/{tenant.id}/image/registries"
+    house.throttle.credentials.per_minute = 1
+    answers = [send(house, path, token=tenant.alice)[0] for _ in range(3)]
+    house.throttle.__init__()
+    house.throttle.addresses.per_minute = 1
+    before = count_of(house, "over_rate")
+    strangers = [send(house, path)[0] for _ in range(4)]
+    house.run(house.ledger.aclose())
+
+    assert answers == [200, 429, 429]
+    assert strangers == [401, 429, 429, 429]
+    found = entries(tenant, "kind = 'refusal'")
+    assert [(e["outcome"], e["user_name"]) for e in found] == [("over_rate", "alice")] * 2
+    assert count_of(house, "over_rate") - before == 3
 
 
 def test_reaching_for_anothers_token_is_recorded_though_it_is_answered_like_none(house, tenant):

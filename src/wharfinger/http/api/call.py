@@ -24,9 +24,9 @@ from wharfinger.domain.errors import (
 from wharfinger.domain.model import ALL_GRANTED_ENTERPRISE_PROJECTS, Caller
 from wharfinger.http.answers import RETRY_AFTER_S, GatewayError
 from wharfinger.http.authentication import authenticated, check_action, check_project
-from wharfinger.http.edge import REQUEST_ID
 from wharfinger.http.failures import AnyRequest, answer_failure
 from wharfinger.http.parameters import MAX_INT64, Parameters
+from wharfinger.http.scope import REQUEST_ID
 from wharfinger.http.services import TheServices
 
 T = TypeVar("T")

@@ -46,6 +46,8 @@ from wharfinger.http.parameters import MAX_INT64
 from wharfinger.http.services import TheServices
 from wharfinger.service.hints import Receipt
 
+_MOST_DIGITS = len(str(MAX_INT64))
+
 
 @get("/changes", action="wharfinger:changes:list")
 async def list_changes(call: TheApiCall, services: TheServices) -> ListAnswer[Change]:
@@ -61,7 +63,8 @@ async def list_changes(call: TheApiCall, services: TheServices) -> ListAnswer[Ch
 @get("/images/{image_id:str}/history", action="wharfinger:images:get")
 async def show_life(call: TheApiCall, services: TheServices, image_id: FromPath[str]) -> Life:
     """The life of one image, digest by digest."""
-    if not image_id.isascii() or not image_id.isdigit() or int(image_id) > MAX_INT64:
+    is_number = image_id.isascii() and image_id.isdigit() and len(image_id) <= _MOST_DIGITS
+    if not is_number or int(image_id) > MAX_INT64:
         raise NotFoundError(f"image_id: there is no image {image_id}")
     return await services.history.life(call.caller, int(image_id))
 
@@ -69,10 +72,11 @@ async def show_life(call: TheApiCall, services: TheServices, image_id: FromPath[
 @get("/runs", action="wharfinger:runs:list")
 async def list_runs(call: TheApiCall, services: TheServices) -> ListAnswer[RunRecord]:
     """Runs, newest first."""
+    position = call.after(tuple[dt.datetime, uuid.UUID])
     page = await services.history.runs(
         call.caller,
         registry=call.query.text("registry_id", longest=64),
-        before=call.after(tuple[dt.datetime, str]),
+        before=None if position is None else (position[0], str(position[1])),
         limit=call.limit(),
     )
     last = page.items[-1] if page.next is not None else None

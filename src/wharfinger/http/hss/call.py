@@ -109,6 +109,8 @@ def read_body(body: bytes, shape: type[T]) -> T:
         raise InvalidParameterError(where.strip("`").removeprefix("$.") or "body", what) from exc
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:
         raise UnreadableBodyError(f"The body is not JSON: {exc}") from exc
+    except RecursionError as exc:
+        raise UnreadableBodyError("The body is nested too deeply") from exc
 
 
 def worth_headers(*, verdict: VerdictState, as_of: int) -> dict[str, str]:
