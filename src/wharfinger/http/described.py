@@ -49,6 +49,7 @@ class Operation:
         may_be_unchanged: whether the answer has an ``ETag``, and may be 304.
         answer_headers: header fields of a good answer beside those that all answers have.
         credentials: what opens it, by the names of the document's security schemes.
+        alone: whether it reads none of the query that all other routes of its API read.
     """
 
     query: tuple[Parameter, ...] = ()
@@ -59,6 +60,7 @@ class Operation:
     may_be_unchanged: bool = False
     answer_headers: tuple[str, ...] = ()
     credentials: tuple[str, ...] = ("token", "signature")
+    alone: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +80,10 @@ class Api:
     described: Mapping[str, Operation]
     query: tuple[Parameter, ...] = ()
     headers: tuple[Parameter, ...] = ()
+
+    def query_of(self, operation: Operation) -> tuple[Parameter, ...]:
+        """All that a route reads of its query."""
+        return operation.query if operation.alone else (*self.query, *operation.query)
 
 
 def text(name: str, *, longest: int, shortest: int = 1, required: bool = False) -> Parameter:
