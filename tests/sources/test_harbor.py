@@ -359,9 +359,33 @@ async def test_an_image_has_its_config_digest_for_one_request(harbor):
     assert (found.image_id, found.size) == (content.image_id, 12_345)
     assert (found.created_at, found.artifact_type) == (MADE, "")
     assert tags[0].updated_at == dt.datetime(2024, 3, 4, 8, 0, 14, 544_000, tzinfo=dt.UTC)
-    # The listing told when it was made, so its config is not asked for.
-    assert [line.method for line in harbor.requests(f"/manifests/{content.digest}")] == ["GET"] * 2
-    assert harbor.requests("/blobs/") == []
+    # The listing told when it was made, so its config is not asked for; nor is a token.
+    assert [line.path for line in harbor.requests("/v2/|/service/")] == [
+        f"/v2/team/app/manifests/{content.digest}"
+    ]
+
+
+async def test_a_registry_that_insists_on_tokens_gets_them(harbor):
+    harbor.harbor.basic_registry = False
+    for version in range(3):
+        harbor.push("team/app", f"v{version}")
+
+    tags, images = await artifacts_of(harbor)
+
+    assert set(images) == {tag.digest for tag in tags}
+    assert harbor.tokens_issued == 1
+
+
+async def test_public_images_are_described_to_nobody_in_particular(harbor):
+    content = harbor.push("open/app", "v1")
+    harbor.harbor.public.add("open")
+
+    async with reading(harbor, credential=NOBODY) as source:
+        (repository,) = await repositories_of(source)
+        tags = await tags_of(source, repository)
+        (found,) = [image async for image in source.describe(repository, tags)]
+
+    assert found.image_id == content.image_id
 
 
 async def test_an_image_of_which_the_listing_says_no_time_is_asked_for_its_config(harbor):

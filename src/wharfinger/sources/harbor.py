@@ -210,7 +210,9 @@ class Harbor:
         self._distribution = Distribution(
             kind=self.kind,
             root=self._root,
-            login=RegistryLogin(self._root, credential, http),
+            login=_RegistryLogin(
+                self._authorise, RegistryLogin(self._root, credential, http), credential
+            ),
             http=http,
             page_size=None,
             generation=registry.generation,
@@ -412,6 +414,33 @@ class Harbor:
             is_index=row.is_index,
             platforms=tuple(map(_platform, row.references or [])),
         )
+
+
+class _RegistryLogin:
+    """Logs in to the registry behind Harbor before it asks, and by a token where it insists.
+
+    A challenge and a token for each repository would cost more than the manifests of most.
+    """
+
+    def __init__(
+        self, at_once: Authorise, when_asked: RegistryLogin, credential: RegistryCredential
+    ) -> None:
+        self._at_once = at_once
+        self._when_asked = when_asked
+        self._insists = credential.kind == "none"
+
+    def for_call(self, scope: str) -> Authorise:
+        """Return what authorises the attempts of one call that needs ``scope``."""
+        when_asked = self._when_asked.for_call(scope)
+
+        async def authorise(request: Request, challenge: Reply | None) -> Request | None:
+            if challenge is None and not self._insists:
+                return await self._at_once(request, None)
+            offered = challenge.headers.get("www-authenticate", "") if challenge else ""
+            self._insists = self._insists or "bearer" in offered.lower()
+            return await when_asked(request, challenge)
+
+        return authorise
 
 
 class _Walk(Generic[R]):

@@ -18,7 +18,7 @@ import msgspec
 from wharfinger.testing.content import DOCKER_CONFIG, OCI_CONFIG, OCI_MANIFEST, Content, digest_of
 from wharfinger.testing.faults import Answer, Asked, json_answer
 from wharfinger.testing.model import PLANTED, Repository, UnknownNameError, World
-from wharfinger.testing.oci import OciBehaviour, OciUpstream
+from wharfinger.testing.oci import OciBehaviour, OciUpstream, RefusedError
 
 T = TypeVar("T")
 
@@ -86,6 +86,7 @@ class HarborBehaviour:
         order: how lists are sorted; old versions do not sort.
         links: send ``Link``.
         totals: send ``X-Total-Count``.
+        basic_registry: let the registry take user names and passwords without a token.
         read_only: refuse all modifications.
         proxy_caches: projects that cache another registry, and that registry's id.
         public: projects that anybody may read.
@@ -96,6 +97,7 @@ class HarborBehaviour:
     order: Literal["newest", "oldest"] = "newest"
     links: bool = True
     totals: bool = True
+    basic_registry: bool = True
     read_only: bool = False
     proxy_caches: dict[str, int] = field(default_factory=dict)
     public: set[str] = field(default_factory=set)
@@ -128,6 +130,7 @@ class HarborUpstream(OciUpstream):
     ) -> None:
         registry = OciBehaviour(
             auth="bearer",
+            anonymous_tokens=True,
             token_path="/service/token",  # noqa: S106 - a path
             service="harbor-registry",
         )
@@ -189,6 +192,17 @@ class HarborUpstream(OciUpstream):
 
     def _is_basic(self, given: str) -> bool:
         return self._account(given) is not None
+
+    def _authorise(self, asked: Asked, scope: str | None) -> None:
+        given = asked.headers.get("authorization", "")
+        if not given and asked.method == "GET" and scope and self._granted("", {scope}):
+            return
+        if not given.startswith("Basic ") or not self.harbor.basic_registry:
+            super()._authorise(asked, scope)
+        elif not self._is_basic(given) or (scope and scope not in self._granted(given, {scope})):
+            raise RefusedError(
+                401, "UNAUTHORIZED", "unauthorized", challenge='Basic realm="harbor"'
+            )
 
     def _granted(self, given: str, scopes: set[str]) -> set[str]:
         account = self._account(given)

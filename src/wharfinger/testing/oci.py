@@ -131,7 +131,9 @@ class _Token:
     ends: float
 
 
-class _RefusedError(Exception):
+class RefusedError(Exception):
+    """The registry refuses the request: a status, a code, a message, and what it asks for."""
+
     def __init__(self, status: int, code: str, message: str, *, challenge: str = "") -> None:
         super().__init__(message)
         self.status = status
@@ -171,10 +173,10 @@ class OciUpstream(LoopbackServer):
         with self.world.lock:
             try:
                 return self._route(asked)
-            except _RefusedError as refused:
+            except RefusedError as refused:
                 return self._refusal(refused)
 
-    def _refusal(self, refused: _RefusedError) -> Answer:
+    def _refusal(self, refused: RefusedError) -> Answer:
         row = {"code": refused.code, "message": str(refused), "detail": None}
         answer = json_answer({"errors": [row]}, status=refused.status)
         if refused.challenge:
@@ -186,7 +188,7 @@ class OciUpstream(LoopbackServer):
         if (tokens := self._tokens_at(path, asked.method)) is not None:
             return tokens(asked)
         if not path.startswith(f"{self.behaviour.root}/v2"):
-            raise _RefusedError(404, "UNSUPPORTED", "no such route")
+            raise RefusedError(404, "UNSUPPORTED", "no such route")
         path = path.removeprefix(self.behaviour.root)
         if path in {"/v2", "/v2/"}:
             self._authorise(asked, None)
@@ -195,7 +197,7 @@ class OciUpstream(LoopbackServer):
             return self._catalog(asked)
         found = re.fullmatch(r"/v2/(.+)/(tags/list|(?:manifests|blobs|referrers)/[^/]+)", path)
         if found is None:
-            raise _RefusedError(404, "UNSUPPORTED", "no such route")
+            raise RefusedError(404, "UNSUPPORTED", "no such route")
         name, rest = found.groups()
         self._authorise(asked, f"repository:{name}:pull")
         if rest == "tags/list":
@@ -214,7 +216,7 @@ class OciUpstream(LoopbackServer):
         given = asked.headers.get("authorization", "")
         if self.behaviour.auth == "basic":
             if not self._is_basic(given):
-                raise _RefusedError(
+                raise RefusedError(
                     401,
                     "UNAUTHORIZED",
                     "login required",
@@ -235,7 +237,7 @@ class OciUpstream(LoopbackServer):
         wanted = f"{self.behaviour.username}:{self.behaviour.password}".encode()
         return given.startswith("Basic ") and hmac.compare_digest(raw, wanted)
 
-    def _challenge(self, scope: str | None, error: str) -> _RefusedError:
+    def _challenge(self, scope: str | None, error: str) -> RefusedError:
         own = self.behaviour
         realm = own.realm or f"{self.url}{own.token_path}"
         if own.realm_query:
@@ -246,7 +248,7 @@ class OciUpstream(LoopbackServer):
         challenge = "Bearer " + ",".join(parts)
         if own.offers_basic:
             challenge = f"{own.basic_challenge}, {challenge}"
-        return _RefusedError(401, "UNAUTHORIZED", "authentication required", challenge=challenge)
+        return RefusedError(401, "UNAUTHORIZED", "authentication required", challenge=challenge)
 
     def _tokens_at(self, path: str, method: str) -> Callable[[Asked], Answer] | None:
         """What gives tokens there, if anything does."""
@@ -257,14 +259,14 @@ class OciUpstream(LoopbackServer):
     def _issue(self, asked: Asked) -> Answer:
         given = asked.headers.get("authorization", "")
         if not self._is_basic(given) and not (self.behaviour.anonymous_tokens and not given):
-            raise _RefusedError(401, "UNAUTHORIZED", "incorrect username or password")
+            raise RefusedError(401, "UNAUTHORIZED", "incorrect username or password")
         return self._given([v for k, v in parse_qsl(asked.query) if k == "scope"], given)
 
     def _refresh(self, asked: Asked) -> Answer:
         form = dict(parse_qsl(asked.body.decode()))
         right = form.get("grant_type") == "refresh_token" and form.get("client_id")
         if not right or form.get("refresh_token") != (self.behaviour.refresh_token or None):
-            raise _RefusedError(401, "UNAUTHORIZED", "incorrect refresh token")
+            raise RefusedError(401, "UNAUTHORIZED", "incorrect refresh token")
         return self._given([form.get("scope", "")])
 
     def _exchange_token(self, asked: Asked) -> Answer:
@@ -272,13 +274,13 @@ class OciUpstream(LoopbackServer):
         right = form.get("grant_type") == "access_token"
         right = right and form.get("service") == self.behaviour.service
         if not right or form.get("access_token") != (self.behaviour.entra_token or None):
-            raise _RefusedError(401, "UNAUTHORIZED", "the token is none of this tenant's")
+            raise RefusedError(401, "UNAUTHORIZED", "the token is none of this tenant's")
         return json_answer({"refresh_token": self.behaviour.refresh_token})
 
     def _given(self, wanted: list[str], given: str = "") -> Answer:
         scopes = {scope for value in wanted for scope in value.split()}
         if scopes & self.behaviour.refused_scopes:
-            raise _RefusedError(403, "DENIED", "access forbidden")
+            raise RefusedError(403, "DENIED", "access forbidden")
         text = PLANTED + secrets.token_urlsafe(24)
         self._tokens[text] = _Token(
             scopes=frozenset(self._granted(given, scopes)),
@@ -299,7 +301,7 @@ class OciUpstream(LoopbackServer):
     def _catalog(self, asked: Asked) -> Answer:
         if self.behaviour.catalog_status is not None:
             code = "DENIED" if self.behaviour.catalog_status == 403 else "UNSUPPORTED"
-            raise _RefusedError(self.behaviour.catalog_status, code, "no catalog here")
+            raise RefusedError(self.behaviour.catalog_status, code, "no catalog here")
         self._authorise(asked, "registry:catalog:*")
         names = {r.path for r in self.world.owned()} | self.behaviour.ghosts
         page, link = self._page(asked, sorted(names))
@@ -307,7 +309,7 @@ class OciUpstream(LoopbackServer):
 
     def _tags(self, asked: Asked, name: str) -> Answer:
         if name in self.behaviour.ghosts:
-            raise _RefusedError(404, "NAME_UNKNOWN", "repository name not known to registry")
+            raise RefusedError(404, "NAME_UNKNOWN", "repository name not known to registry")
         page, link = self._page(asked, sorted(self._repository(name).tags))
         body: dict[str, object] = {"name": name}
         if self.behaviour.google:
@@ -355,7 +357,7 @@ class OciUpstream(LoopbackServer):
             return min(self.behaviour.default_page, self.behaviour.page_cap)
         limit = self.behaviour.refuse_n_above
         if not text.isdecimal() or (limit is not None and int(text) > limit):
-            raise _RefusedError(
+            raise RefusedError(
                 400, "PAGINATION_NUMBER_INVALID", "invalid number of results requested"
             )
         return min(int(text), self.behaviour.page_cap)
@@ -365,11 +367,11 @@ class OciUpstream(LoopbackServer):
             return wishes.get("last", "")
         cursor = wishes.get(self.behaviour.cursor_name, "")
         if "last" in wishes and self.behaviour.cursor_name != "last":
-            raise _RefusedError(400, "UNSUPPORTED", "last is not supported, follow the Link")
+            raise RefusedError(400, "UNSUPPORTED", "last is not supported, follow the Link")
         try:
             return base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
         except ValueError:
-            raise _RefusedError(400, "UNSUPPORTED", "no cursor of ours") from None
+            raise RefusedError(400, "UNSUPPORTED", "no cursor of ours") from None
 
     def _link(self, asked: Asked, wishes: dict[str, str], page: list[str], *, more: bool) -> str:
         style = self.behaviour.link
@@ -408,11 +410,11 @@ class OciUpstream(LoopbackServer):
         try:
             repository = self.world.repository(name)
         except UnknownNameError:
-            raise _RefusedError(
+            raise RefusedError(
                 404, "NAME_UNKNOWN", "repository name not known to registry"
             ) from None
         if repository.account != self.world.home.name:
-            raise _RefusedError(404, "NAME_UNKNOWN", "repository name not known to registry")
+            raise RefusedError(404, "NAME_UNKNOWN", "repository name not known to registry")
         return repository
 
     def _manifest(self, asked: Asked, repository: Repository, reference: str) -> Answer:
@@ -420,12 +422,12 @@ class OciUpstream(LoopbackServer):
             return Answer(status=self.behaviour.head_status)
         accept = ", ".join(value for name, value in asked.header_pairs if name == "accept")
         if self.behaviour.accept_limit and len(accept) > self.behaviour.accept_limit:
-            raise _RefusedError(400, "UNSUPPORTED", "request header too large")
+            raise RefusedError(400, "UNSUPPORTED", "request header too large")
         content = self._content(repository, reference)
         if self._accepts(accept, content.media_type):
             return self._sent(content.manifest, content.media_type, asked.method)
         if self.behaviour.accept == "strict":
-            raise _RefusedError(404, "MANIFEST_UNKNOWN", "manifest is of a type not accepted")
+            raise RefusedError(404, "MANIFEST_UNKNOWN", "manifest is of a type not accepted")
         converted = f'{{"schemaVersion":1,"name":"{repository.path}","tag":"{reference}"}}'
         return self._sent(converted.encode(), _SCHEMA1, asked.method)
 
@@ -448,15 +450,15 @@ class OciUpstream(LoopbackServer):
             found_by_digest = (c for c in _all_content(repository) if c.digest == reference)
             candidate = next(found_by_digest, None)
             if candidate is None:
-                raise _RefusedError(404, "MANIFEST_UNKNOWN", "manifest unknown")
+                raise RefusedError(404, "MANIFEST_UNKNOWN", "manifest unknown")
             found = candidate
         if found.digest in self.behaviour.missing:
-            raise _RefusedError(404, "MANIFEST_UNKNOWN", "manifest unknown")
+            raise RefusedError(404, "MANIFEST_UNKNOWN", "manifest unknown")
         return found
 
     def _referrers(self, repository: Repository, digest: str) -> Answer:
         if not self.behaviour.referrers:
-            raise _RefusedError(404, "UNSUPPORTED", "no such route")
+            raise RefusedError(404, "UNSUPPORTED", "no such route")
         belonging = {c.digest: c for c in _all_content(repository) if c.subject == digest}
         listed = index_of("", tuple(belonging.values()), created="", media_type=OCI_INDEX)
         return Answer(body=listed.manifest, headers={"Content-Type": OCI_INDEX})
@@ -466,7 +468,7 @@ class OciUpstream(LoopbackServer):
             wanted = content.image_id == digest and not content.is_index
             if wanted and digest not in self.behaviour.missing:
                 return self._sent(content.config, "application/octet-stream", "GET")
-        raise _RefusedError(404, "BLOB_UNKNOWN", "blob unknown to registry")
+        raise RefusedError(404, "BLOB_UNKNOWN", "blob unknown to registry")
 
 
 def _all_content(repository: Repository) -> Iterator[Content]:
