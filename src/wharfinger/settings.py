@@ -60,6 +60,11 @@ class Settings:
     listen: str
     trusted_proxies: tuple[Network, ...]
     ecdsa_signatures: bool
+    max_connections: int
+    receive_timeout_s: int
+    keep_alive_s: int
+    rate_per_credential: int
+    rate_per_address: int
     iam_url: str | None
     iam_user: str | None
     iam_password: str | None = field(repr=False)
@@ -258,6 +263,46 @@ def _identity_rules() -> tuple[_Rule, ...]:
     )
 
 
+def _limit_rules() -> tuple[_Rule, ...]:
+    return (
+        _Rule(
+            "max_connections",
+            "WHARFINGER_MAX_CONNECTIONS",
+            _whole_number(1, 100_000),
+            lambda _: 500,
+            "connections to serve at once; beyond them the answer is 503",
+        ),
+        _Rule(
+            "receive_timeout_s",
+            "WHARFINGER_RECEIVE_TIMEOUT_S",
+            _whole_number(1, 3600),
+            lambda _: 20,
+            "seconds that a request's head may take, and its body before it may be slow",
+        ),
+        _Rule(
+            "keep_alive_s",
+            "WHARFINGER_KEEP_ALIVE_S",
+            _whole_number(1, 3600),
+            lambda _: 75,
+            "seconds that a connection may wait for its next request",
+        ),
+        _Rule(
+            "rate_per_credential",
+            "WHARFINGER_RATE_PER_CREDENTIAL",
+            _whole_number(0, 10_000_000),
+            lambda _: 12_000,
+            "requests a minute with one credential, 0 for no limit",
+        ),
+        _Rule(
+            "rate_per_address",
+            "WHARFINGER_RATE_PER_ADDRESS",
+            _whole_number(0, 10_000_000),
+            lambda _: 24_000,
+            "requests a minute from one address (IPv6: one /64), 0 for no limit",
+        ),
+    )
+
+
 def _rules(environment: Mapping[str, str]) -> tuple[_Rule, ...]:
     return (
         _Rule(
@@ -330,6 +375,7 @@ def _rules(environment: Mapping[str, str]) -> tuple[_Rule, ...]:
             lambda _: False,
             "whether SDK-ECDSA-P256-SHA256 signatures are checked rather than refused",
         ),
+        *_limit_rules(),
         *_identity_rules(),
         _Rule(
             "workers",

@@ -24,11 +24,13 @@ from wharfinger.domain.model import (
     RepositoryFilter,
 )
 from wharfinger.domain.ports import Source
+from wharfinger.http.limits import Limits, Throttle
 from wharfinger.identity.authentication import Authenticator
 from wharfinger.identity.keystone import ExternalTokens, ServiceAccount
 from wharfinger.identity.locks import Locks
 from wharfinger.identity.login import Login
 from wharfinger.service.doctor import Doctor
+from wharfinger.service.enterprise_projects import EnterpriseProjects
 from wharfinger.service.held import HeldImages
 from wharfinger.service.hints import Hints
 from wharfinger.service.history import History
@@ -189,6 +191,7 @@ class House:
     held: HeldImages
     hints: Hints
     history: History
+    enterprise_projects: EnterpriseProjects
     schedules: Schedules
     doctor: Doctor
     labels: Labels
@@ -220,6 +223,7 @@ class House:
             held=self.held,
             hints=self.hints,
             registries=self.registries,
+            enterprise_projects=self.enterprise_projects,
             ledger=self.ledger,
             trail=self.trail,
             schedules=self.schedules,
@@ -227,6 +231,11 @@ class House:
             labels=self.labels,
             is_ready=self.database.answers,
             proxies=self.settings.trusted_proxies,
+            limits=limits_of(self.settings),
+            throttle=Throttle(
+                per_credential=self.settings.rate_per_credential,
+                per_address=self.settings.rate_per_address,
+            ),
         )
         return create_app(services)
 
@@ -263,6 +272,15 @@ class House:
                 log.info("history.prune_waits", error=error.code)
             except Exception:
                 log.exception("history.prune_failed")
+
+
+def limits_of(settings: Settings) -> Limits:
+    """How much one caller may ask of the HTTP server."""
+    return Limits(
+        connections=settings.max_connections,
+        receive_s=float(settings.receive_timeout_s),
+        keep_alive_s=float(settings.keep_alive_s),
+    )
 
 
 def _iam_password(settings: Settings) -> str:
@@ -408,6 +426,7 @@ async def open_house(
                 held=HeldImages(database),
                 hints=Hints(database, queue),
                 history=History(database, days=settings.history_days),
+                enterprise_projects=EnterpriseProjects(database),
                 schedules=Schedules(database, queue, jitter_s=settings.schedule_jitter_s),
                 doctor=Doctor(database, keys, opener.watched, resolve=references),
                 labels=Labels(database),

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import threading
 import uuid
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
 
 import psycopg
 import uvicorn
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
 from leaks import watched
 from rows import AT, Rows
 from wharfinger.domain.errors import NotConfiguredError, NotFoundError
 from wharfinger.domain.model import RunOutcome, RunProgress, RunState, TaskProgress
 from wharfinger.http.app import create_app
+from wharfinger.http.connections import ServerConfig
+from wharfinger.http.limits import Limits, Throttle
 from wharfinger.http.services import Services, Synchroniser
 from wharfinger.identity.authentication import Authenticator
 from wharfinger.identity.locks import Locks
 from wharfinger.identity.login import Login
 from wharfinger.service.doctor import Doctor
+from wharfinger.service.enterprise_projects import EnterpriseProjects
 from wharfinger.service.held import HeldImages
 from wharfinger.service.hints import Hints
 from wharfinger.service.history import History
@@ -34,7 +41,8 @@ from wharfinger.service.registries import Registries
 from wharfinger.service.schedules import Schedules
 from wharfinger.service.trail import Trail
 from wharfinger.store.callers import Callers, NewCredential
-from wharfinger.store.database import Database, DatabaseAddress
+from wharfinger.store.cluster import DATABASE, OWNER
+from wharfinger.store.database import Database, DatabaseAddress, connection_options
 from wharfinger.store.principals import Principals
 from wharfinger.store.reading import Reading
 from wharfinger.store.sealing import Sealer
@@ -124,7 +132,11 @@ class House:
         key_file: Path,
         sql: psycopg.Connection,
         synchroniser: Callable[[Database], Synchroniser] | None = None,
+        limits: Limits | None = None,
     ) -> None:
+        self._limits = limits or Limits()
+        self.throttle = Throttle()
+        self.statuses: Counter[int] = Counter()
         self.sql = sql
         self._make_synchroniser = synchroniser
         self.synchroniser = ScriptedSynchroniser()
@@ -156,9 +168,33 @@ class House:
         """Take back what a test told the server."""
         self.ready = True
         self.synchroniser.__init__()
+        self.throttle.__init__()
+        self.statuses.clear()
 
     def run(self, coroutine):
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(20)
+
+    @property
+    def connections(self) -> set:
+        """The connections that are open now."""
+        return self._server.server_state.connections
+
+    def answered(self, status: int) -> int:
+        """How many answers had this status since the test began."""
+        return self.statuses[status]
+
+    async def _counted(self, scope, receive, send) -> None:
+        async def counting(message) -> None:
+            if message["type"] == "http.response.start":
+                self.statuses[message["status"]] += 1
+            await send(message)
+
+        await self._app(scope, receive, counting)
+
+    @property
+    def room_taken(self) -> int:
+        """What request bodies take of the memory."""
+        return self._app._room.take(0)
 
     def tenant(self, name="cn-north-4", project_id=None) -> Tenant:
         return self.run(self._tenant(name, project_id))
@@ -186,7 +222,7 @@ class House:
         if self._make_synchroniser is not None:
             self.synchroniser = self._make_synchroniser(self.database)
         self.registries = Registries(self.database, self.keys, opener=None)
-        app = create_app(
+        self._app = create_app(
             Services(
                 authenticator=Authenticator(self.callers, locks=locks),
                 login=Login(self.principals, self.callers, locks=locks),
@@ -199,20 +235,18 @@ class House:
                 ledger=self.ledger,
                 trail=Trail(self.database, days=400),
                 registries=self.registries,
+                enterprise_projects=EnterpriseProjects(self.database),
                 schedules=Schedules(self.database, _NoJobs()),
                 doctor=Doctor(self.database, self.keys, admit=None),
                 labels=Labels(self.database),
                 is_ready=self._is_ready,
                 proxies=(ip_network("127.0.0.0/8"),),
+                limits=self._limits,
+                throttle=self.throttle,
             )
         )
-        config = uvicorn.Config(
-            watched(app),
-            host="127.0.0.1",
-            port=0,
-            log_config=None,
-            h11_max_incomplete_event_size=1 << 18,
-        )
+        counted = watched(self._counted)
+        config = ServerConfig(counted, host="127.0.0.1", port=0, limits=self._limits)
         self._server = _Server(config)
         self._server.announce = self._announce
         await self._server.serve()
@@ -238,3 +272,25 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets=None) -> None:
         await super().startup(sockets)
         self.announce()
+
+
+@contextlib.contextmanager
+def standing_house(cluster, administrator, folder: Path, **options) -> Iterator[House]:
+    """A server over a database of its own, for many tests."""
+    name = f"test_{uuid.uuid4().hex}"
+    administrator.execute(
+        sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {} STRATEGY wal_log").format(
+            sql.Identifier(name), sql.Identifier(DATABASE), sql.Identifier(OWNER)
+        )
+    )
+    address = DatabaseAddress(
+        owner=make_conninfo(cluster.address.owner, dbname=name),
+        app=make_conninfo(cluster.address.app, dbname=name),
+    )
+    connection_of = connection_options(address.owner)
+    with psycopg.connect(address.owner, autocommit=True, options=connection_of) as connection:
+        running = House(address, folder / "secret.key", connection, **options)
+        running.start()
+        yield running
+        running.stop()
+    administrator.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))

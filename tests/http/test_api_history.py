@@ -238,7 +238,17 @@ def test_bad_input_gets_an_error_that_names_it(house, listed, path, status, code
     assert body["request_id"]
 
 
-@pytest.mark.parametrize("body", [b"{}", b'{"all": true, "images": [1]}', b"x", b'{"images": []}'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{}",
+        b'{"all": true, "images": [1]}',
+        b"x",
+        b'{"images": []}',
+        b'{"images": [0]}',
+        b'{"images": [9223372036854775808]}',
+    ],
+)
 def test_an_acceptance_that_says_nothing_retires_nothing(house, listed, body):
     path = f"/registries/{listed.registry_id}/accept"
 

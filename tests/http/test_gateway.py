@@ -209,6 +209,20 @@ def test_a_head_is_a_get_without_its_body(house, tenant):
     assert headers["content-length"] == str(len(b'{"total_num":0,"data_list":[]}'))
 
 
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/v5/p1/image/registries", 401), ("/nowhere", 404), ("/v5//image", 400), ("/" * 40000, 414)],
+)
+def test_a_refused_head_has_no_body_either(house, path, status, caplog):
+    request = f"HEAD {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
+
+    got, headers, body = raw_call(house, request)
+
+    assert (got, headers["content-type"], body) == (status, "application/json", b"")
+    assert int(headers["content-length"]) > 0
+    assert caplog.text == ""
+
+
 def test_options_tell_the_methods(house):
     status, headers, body = call(house, "/v5/p1/image/synchronize", method="OPTIONS")
 

@@ -161,6 +161,15 @@ def test_what_is_required_is_asked_for(house, tenant, route, parameter):
     assert body["error_msg"].startswith(f"{parameter}: is required")
 
 
+def test_bad_input_is_told_beside_a_filter_that_matches_nothing(house, tenant):
+    wanted = {"has_vul": "true", "instance_name": "i", "end_latest_scan_time": "x"}
+
+    _, body = ask(house, tenant, IMAGES, expect=400, **wanted)
+
+    assert body["error_code"] == "HSS.0001"
+    assert body["error_msg"].startswith("end_latest_scan_time: ")
+
+
 @pytest.mark.parametrize("what", ["update", "scan", "sync"])
 def test_a_span_does_not_end_before_it_starts(house, tenant, what):
     span = {f"start_latest_{what}_time": 2, f"end_latest_{what}_time": 1}

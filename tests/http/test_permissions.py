@@ -23,6 +23,7 @@ OPEN = {
     "/",
     "/healthz",
     "/readyz",
+    "/api/openapi.json",
     "/api/v1/projects/{project_id}/registries/{registry_id}/notifications",
 }
 HOUR = dt.timedelta(hours=1)

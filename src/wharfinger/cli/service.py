@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -15,9 +16,10 @@ import uvicorn
 from wharfinger.cli.common import finishing, print_line
 from wharfinger.cli.sample import Sample
 from wharfinger.domain.errors import SetupError
+from wharfinger.http.connections import ServerConfig
 from wharfinger.settings import Settings, worker_environment
 from wharfinger.store.database import DatabaseAddress
-from wharfinger.wiring import House, open_house
+from wharfinger.wiring import House, limits_of, open_house
 
 log = structlog.get_logger()
 
@@ -25,6 +27,8 @@ log = structlog.get_logger()
 RESTART_FIRST_S = 0.2
 RESTART_LONGEST_S = 10.0
 STOP_WITHIN_S = 10.0
+# Files and sockets beside the connections: the database, the log, those that are told of no room.
+_OTHER_FILES = 200
 
 
 async def run(settings: Settings, address: DatabaseAddress, *, with_sample: bool) -> None:
@@ -45,21 +49,21 @@ async def run(settings: Settings, address: DatabaseAddress, *, with_sample: bool
 
 def _server(settings: Settings, house: House) -> uvicorn.Server:
     host, _, port = settings.listen.rpartition(":")
-    config = uvicorn.Config(
-        house.http_app(),
-        host=host.strip("[]"),
-        port=int(port),
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        lifespan="off",
-        # Behind a proxy the signature is still over what the client sent: nothing is rewritten.
-        proxy_headers=False,
-        h11_max_incomplete_event_size=96 * 1024,
-        timeout_graceful_shutdown=5,
-        http="h11",
-    )
+    limits = limits_of(settings)
+    _allow_open_files(limits.connections)
+    config = ServerConfig(house.http_app(), host=host.strip("[]"), port=int(port), limits=limits)
     return _Server(config)
+
+
+def _allow_open_files(connections: int) -> None:
+    """Raise the soft limit on open files as far as it may be, where the connections need it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = connections + _OTHER_FILES
+    most = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    if most < needed:
+        log.warning("serve.few_open_files", connections=connections, needed=needed, allowed=hard)
 
 
 class _Server(uvicorn.Server):

@@ -165,6 +165,16 @@ class IdentityUnavailableError(WharfingerError):
     code = "identity_unavailable"
 
 
+class OverRateError(WharfingerError):
+    """More requests than are let through; ``retry_after_s`` is when the next one may come."""
+
+    code = "over_rate"
+
+    def __init__(self, policy: str, per_minute: int, retry_after_s: int) -> None:
+        super().__init__(f"policy {policy} over ratelimit,limit:{per_minute},time:1 minute")
+        self.retry_after_s = retry_after_s
+
+
 # --- the registry's answers ------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ from litestar import Litestar
 from litestar.di import Provide
 
 from wharfinger.http.api.routes import make_api
-from wharfinger.http.edge import MAX_BODY_BYTES, Asgi, Edge
+from wharfinger.http.edge import Asgi, Edge
 from wharfinger.http.failures import answer_failure
 from wharfinger.http.hss.beside import (
     list_container_images,
@@ -34,6 +34,8 @@ from wharfinger.http.hss.registry_changes import (
 from wharfinger.http.hss.synchronize import create_image_synchronize_task, run_image_synchronize
 from wharfinger.http.hss.tasks import list_task_registries, list_tasks
 from wharfinger.http.iam.routes import make_iam
+from wharfinger.http.limits import MAX_BODY_BYTES
+from wharfinger.http.openapi import show_openapi
 from wharfinger.http.refusals import refusal_hook
 from wharfinger.http.root import show_health, show_readiness, show_version
 from wharfinger.http.services import Services
@@ -66,6 +68,7 @@ def create_app(services: Services) -> Asgi:
             show_version,
             show_health,
             show_readiness,
+            show_openapi,
             *HSS,
             *refusals(HSS),
             make_iam(),
@@ -81,4 +84,4 @@ def create_app(services: Services) -> Asgi:
         openapi_config=None,
         logging_config=None,
     )
-    return Edge(cast("Asgi", app))
+    return Edge(cast("Asgi", app), services)

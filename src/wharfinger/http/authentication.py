@@ -7,9 +7,9 @@ from litestar.types import HTTPScope
 
 from wharfinger.domain.errors import NotAuthenticatedError, NotGrantedError
 from wharfinger.domain.model import Caller
-from wharfinger.http.edge import METHOD
 from wharfinger.http.failures import AnyRequest
 from wharfinger.http.origin import origin_of, source_address
+from wharfinger.http.scope import METHOD
 from wharfinger.http.services import Services
 from wharfinger.identity.authentication import RawRequest
 
@@ -21,6 +21,7 @@ async def authenticated(request: AnyRequest, services: Services) -> Caller:
 
     Raises:
         NotAuthenticatedError: nobody we know.
+        OverRateError: somebody who has asked too often.
     """
     raw = _raw(request.scope, await request.body(), services)
     return await _known(request, services, raw)
@@ -57,6 +58,7 @@ async def authenticated_by_token(
 
     Raises:
         NotAuthenticatedError: there is none, or it does not hold.
+        OverRateError: it has been used too often.
     """
     raw = _raw(request.scope, await request.body(), services)
     if given is not None:
@@ -78,6 +80,9 @@ async def _known(request: AnyRequest, services: Services, raw: RawRequest) -> Ca
     caller = msgspec.structs.replace(caller, origin=origin_of(request.scope, services.proxies))
     # For whoever has to tell later who was refused.
     request.scope[CALLER] = caller  # type: ignore[literal-required]
+    # All tokens of one user count as one: a user makes as many as it likes.
+    name = f"{caller.account_id}/{caller.project_id}/{caller.principal}"
+    services.throttle.admit_credential(name)
     return caller
 
 

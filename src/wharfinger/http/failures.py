@@ -19,12 +19,19 @@ from wharfinger.domain.errors import (
     NotAuthenticatedError,
     NotFoundError,
     NotGrantedError,
+    OverRateError,
     ProjectUnavailableError,
     StoreUnavailableError,
     TokenExpiredError,
 )
-from wharfinger.http.answers import RETRY_AFTER_S, Refusal, gateway_refusal, hss_refusal
-from wharfinger.http.edge import REQUEST_ID
+from wharfinger.http.answers import (
+    RETRY_AFTER_S,
+    Refusal,
+    gateway_refusal,
+    hss_refusal,
+    over_rate_refusal,
+)
+from wharfinger.http.scope import REQUEST_ID
 
 _log = structlog.get_logger(__name__)
 
@@ -81,8 +88,10 @@ def _identity_refusal(error: Exception, request_id: str) -> Refusal | None:
         message = f"The project is unavailable: {error}"
         return gateway_refusal(403, "APIGW.0310", message, request_id)
     if isinstance(error, IdentityUnavailableError):
-        return _later(gateway_refusal(503, "APIGW.0613", "IAM is unavailable.", request_id))
-    return None
+        return gateway_refusal(
+            503, "APIGW.0613", "IAM is unavailable.", request_id, retry_after_s=RETRY_AFTER_S
+        )
+    return over_rate_refusal(error, request_id) if isinstance(error, OverRateError) else None
 
 
 def _hss_code(error: CallerError) -> str:
@@ -97,10 +106,7 @@ def _hss_code(error: CallerError) -> str:
 
 def _store_unavailable() -> Refusal:
     message = "The database does not answer. Try again."
-    return _later(hss_refusal("HSS.0041", message, status=503))
-
-
-def _later(refusal: Refusal) -> Refusal:
+    refusal = hss_refusal("HSS.0041", message, status=503)
     # The SDK repeats a GET that met a 503 only where Retry-After stands.
     return msgspec.structs.replace(refusal, headers=(("Retry-After", str(RETRY_AFTER_S)),))
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from litestar.types import HTTPScope
 
 from wharfinger.domain.model import Origin
-from wharfinger.http.edge import REQUEST_ID
+from wharfinger.http.scope import REQUEST_ID
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 

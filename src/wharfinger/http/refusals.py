@@ -11,17 +11,24 @@ from wharfinger.domain.errors import (
     HiddenError,
     NotAuthenticatedError,
     NotGrantedError,
+    OverRateError,
     ProjectUnavailableError,
 )
 from wharfinger.domain.model import Caller
 from wharfinger.http.authentication import CALLER
-from wharfinger.http.edge import METHOD
 from wharfinger.http.origin import origin_of
+from wharfinger.http.scope import METHOD
 from wharfinger.http.services import Services
 from wharfinger.service.ledger import RefusedCall
 
 # Who may not; what is wrong with a call that may, or not there, is no refusal.
-_REFUSALS = (NotAuthenticatedError, NotGrantedError, ProjectUnavailableError, HiddenError)
+_REFUSALS = (
+    NotAuthenticatedError,
+    NotGrantedError,
+    ProjectUnavailableError,
+    HiddenError,
+    OverRateError,
+)
 
 
 def refusal_hook(services: Services) -> Callable[[Exception, Scope], Awaitable[None]]:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from litestar.di import NamedDependency
 from litestar.params import SkipValidation
 
 from wharfinger.domain.model import Caller, RunProgress, TaskFilter, TaskProgress
+from wharfinger.http.limits import Limits, Throttle
 from wharfinger.http.origin import Network
 from wharfinger.identity.authentication import Authenticator
 from wharfinger.identity.login import Login
 from wharfinger.service.doctor import Doctor
+from wharfinger.service.enterprise_projects import EnterpriseProjects
 from wharfinger.service.held import HeldImages
 from wharfinger.service.hints import Hints
 from wharfinger.service.history import History
@@ -79,7 +81,8 @@ class Services:
     """Everything a route may call.
 
     ``is_ready`` tells whether the database answers. ``proxies`` are the networks of proxies that
-    are believed about where a request came from.
+    are believed about where a request came from. ``limits`` and ``throttle`` say how much one
+    caller may ask for.
     """
 
     authenticator: Authenticator
@@ -91,6 +94,7 @@ class Services:
     held: HeldImages
     hints: Hints
     registries: Registries
+    enterprise_projects: EnterpriseProjects
     ledger: Ledger
     trail: Trail
     schedules: Schedules
@@ -98,6 +102,8 @@ class Services:
     labels: Labels
     is_ready: Callable[[], Awaitable[bool]]
     proxies: Sequence[Network] = ()
+    limits: Limits = field(default_factory=Limits)
+    throttle: Throttle = field(default_factory=Throttle)
 
 
 # How a route asks for them.

@@ -36,12 +36,12 @@ class Locks:
 
     def is_locked(self, name: str, source: str) -> bool:
         """Whether the last failures were too many, and too recent."""
-        record = self._recent((name, _network(source)))
+        record = self._recent((name, network_of(source)))
         return record is not None and record.failures >= FAILURES
 
     def failed(self, name: str, source: str) -> None:
         """Count one failure."""
-        key = (name, _network(source))
+        key = (name, network_of(source))
         record = self._recent(key)
         if record is None:
             record = self._records[key] = _Record(0, self._clock())
@@ -53,7 +53,7 @@ class Locks:
 
     def succeeded(self, name: str, source: str) -> None:
         """Forget the failures."""
-        self._records.pop((name, _network(source)), None)
+        self._records.pop((name, network_of(source)), None)
 
     def _recent(self, key: tuple[str, str]) -> _Record | None:
         record = self._records.get(key)
@@ -63,8 +63,8 @@ class Locks:
         return record
 
 
-def _network(source: str) -> str:
-    """An IPv6 host has a whole /64 to change its address in."""
+def network_of(source: str) -> str:
+    """What counts as one source: an IPv6 host has a whole /64 to change its address in."""
     try:
         address = ipaddress.ip_address(source.partition("%")[0])
     except ValueError:

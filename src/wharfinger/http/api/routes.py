@@ -20,6 +20,14 @@ from wharfinger.domain.history import (
 from wharfinger.domain.model import HeldImage, VerdictState
 from wharfinger.http.api.audit import list_audit
 from wharfinger.http.api.call import TheApiCall, answer_api_failure, api_call, cursor
+from wharfinger.http.api.enterprise_projects import (
+    change_enterprise_project,
+    create_enterprise_project,
+    grant_enterprise_project,
+    list_enterprise_grants,
+    list_enterprise_projects,
+    revoke_enterprise_project,
+)
 from wharfinger.http.api.images import list_facets, list_images
 from wharfinger.http.api.labels import list_labels, remove_label, set_label
 from wharfinger.http.api.schedules import list_schedules, set_schedule
@@ -38,6 +46,8 @@ from wharfinger.http.parameters import MAX_INT64
 from wharfinger.http.services import TheServices
 from wharfinger.service.hints import Receipt
 
+_MOST_DIGITS = len(str(MAX_INT64))
+
 
 @get("/changes", action="wharfinger:changes:list")
 async def list_changes(call: TheApiCall, services: TheServices) -> ListAnswer[Change]:
@@ -53,7 +63,8 @@ async def list_changes(call: TheApiCall, services: TheServices) -> ListAnswer[Ch
 @get("/images/{image_id:str}/history", action="wharfinger:images:get")
 async def show_life(call: TheApiCall, services: TheServices, image_id: FromPath[str]) -> Life:
     """The life of one image, digest by digest."""
-    if not image_id.isascii() or not image_id.isdigit() or int(image_id) > MAX_INT64:
+    is_number = image_id.isascii() and image_id.isdigit() and len(image_id) <= _MOST_DIGITS
+    if not is_number or int(image_id) > MAX_INT64:
         raise NotFoundError(f"image_id: there is no image {image_id}")
     return await services.history.life(call.caller, int(image_id))
 
@@ -61,10 +72,11 @@ async def show_life(call: TheApiCall, services: TheServices, image_id: FromPath[
 @get("/runs", action="wharfinger:runs:list")
 async def list_runs(call: TheApiCall, services: TheServices) -> ListAnswer[RunRecord]:
     """Runs, newest first."""
+    position = call.after(tuple[dt.datetime, uuid.UUID])
     page = await services.history.runs(
         call.caller,
         registry=call.query.text("registry_id", longest=64),
-        before=call.after(tuple[dt.datetime, str]),
+        before=None if position is None else (position[0], str(position[1])),
         limit=call.limit(),
     )
     last = page.items[-1] if page.next is not None else None
@@ -217,6 +229,12 @@ def make_api() -> Router:
             accept_held,
             examine_registry,
             receive_notification,
+            list_enterprise_projects,
+            create_enterprise_project,
+            change_enterprise_project,
+            list_enterprise_grants,
+            grant_enterprise_project,
+            revoke_enterprise_project,
             list_audit,
             list_schedules,
             set_schedule,

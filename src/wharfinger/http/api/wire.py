@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
-from typing import Generic, TypeVar
+from typing import Annotated, Generic, TypeVar
 
 import msgspec
 
@@ -12,6 +12,7 @@ from wharfinger.domain.advice import advised
 from wharfinger.domain.audit import AuditEntry
 from wharfinger.domain.history import Advised, PastImage, RegistryVerdict
 from wharfinger.domain.inventory import Facets, ListedImage
+from wharfinger.http.parameters import MAX_INT64
 from wharfinger.store.registries import RepositoryStatus
 
 T = TypeVar("T")
@@ -111,10 +112,13 @@ class StreamEnd(msgspec.Struct, frozen=True, kw_only=True):
     verdict: str
 
 
+ImageId = Annotated[int, msgspec.Meta(ge=1, le=MAX_INT64)]
+
+
 class AcceptBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which held images are accepted to be gone: those named, or all."""
 
-    images: list[int] | None = None
+    images: list[ImageId] | None = None
     all: bool = False
 
 

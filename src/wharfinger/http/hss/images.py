@@ -26,9 +26,9 @@ from wharfinger.http.services import TheServices
 
 MAX_IMAGE_SIZE = 2147483547
 MAX_STATISTIC = 65535
-_OLDER_MAX_TIME = 4070880000000
-_SCAN_STATES = ("unscan", "success", "scanning", "failed", "waiting_for_scan")
-_SEVERITIES = ("Security", "Low", "Medium", "High")
+OLDER_MAX_TIME = 4070880000000
+SCAN_STATES = ("unscan", "success", "scanning", "failed", "waiting_for_scan")
+SEVERITIES = ("Security", "Low", "Medium", "High")
 
 
 @get("/v5/{project_id:str}/image/registries/images", action="hss:images:list")
@@ -74,8 +74,8 @@ async def list_swr_images(call: TheCall, services: TheServices) -> Response[SwrI
         instance_id=_of_instance(query, "instance_id"),
         instance_name=_of_instance(query, "instance_name"),
     )
-    wanted = _filter(query, scope, latest=_OLDER_MAX_TIME, synced=Span())
-    impossible = _asks_for_scans(query, latest=_OLDER_MAX_TIME)
+    wanted = _filter(query, scope, latest=OLDER_MAX_TIME, synced=Span())
+    impossible = _asks_for_scans(query, latest=OLDER_MAX_TIME)
     offset, limit = call.window(smallest_limit=10)
     page = (
         await services.inventory.no_images(call.caller, scope)
@@ -118,12 +118,14 @@ def _span(query: Parameters, what: str, *, latest: int = MAX_INT64) -> Span:
 
 def _asks_for_scans(query: Parameters, *, latest: int) -> bool:
     """Tell whether a filter speaks of scanned images, of which there are none."""
-    scan_status = query.choice("scan_status", _SCAN_STATES)
+    scan_status = query.choice("scan_status", SCAN_STATES)
     flags = [query.flag(name) for name in ("has_malicious_file", "has_unsafe_setting", "has_vul")]
+    # Each is read, whatever the others say: what is out of its range is told all the same.
+    scanned = _span(query, "latest_scan_time", latest=latest)
     return (
         scan_status not in {None, "unscan"}
         or any(flag is not None for flag in flags)
-        or not _span(query, "latest_scan_time", latest=latest).is_open
+        or not scanned.is_open
     )
 
 
@@ -133,7 +135,7 @@ def _of_instance(query: Parameters, name: str) -> str | None:
 
 
 def _asks_for_more_scans(query: Parameters) -> bool:
-    severity = query.choice("severity_level", _SEVERITIES)
+    severity = query.choice("severity_level", SEVERITIES)
     return query.flag("risky") is not None or severity is not None
 
 

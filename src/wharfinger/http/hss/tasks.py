@@ -16,7 +16,7 @@ from wharfinger.http.hss.wire import FailedImage, Task, TaskRegistries, TaskRegi
 from wharfinger.http.parameters import Parameters, checked_text
 from wharfinger.http.services import TheServices
 
-_MAX_TIME = 4070880000000
+MAX_TIME = 4070880000000
 _MAX_REASON = 128
 _FAILED = (RunOutcome.FAILED, RunOutcome.PARTIAL)
 _TYPES = ("image_sync", "image_scan")
@@ -74,12 +74,11 @@ def _filter(call: Call) -> TaskFilter:
         created_from=_time(query, "create_time"),
         created_to=_time(query, "end_time"),
         status=query.choice("task_status", ("scanning", "finished")),
-        enterprise_projects=call.enterprise_projects,
     )
 
 
 def _time(query: Parameters, name: str) -> dt.datetime | None:
-    ms = query.integer(name, smallest=0, largest=_MAX_TIME)
+    ms = query.integer(name, smallest=0, largest=MAX_TIME)
     return None if ms is None else dt.datetime.fromtimestamp(ms / 1000, dt.UTC)
 
 

@@ -18,9 +18,9 @@ from wharfinger.domain.errors import (
     WharfingerError,
 )
 from wharfinger.http.answers import GatewayError
-from wharfinger.http.edge import REQUEST_ID
 from wharfinger.http.failures import AnyRequest, answer_failure
 from wharfinger.http.iam.wire import IamError, KeystoneErrorBody
+from wharfinger.http.scope import REQUEST_ID
 
 # The first parent that is named here tells status and code; all others go the common way.
 _CODES: tuple[tuple[type[WharfingerError], int, str], ...] = (

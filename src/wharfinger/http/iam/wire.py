@@ -8,7 +8,10 @@ from typing import Any
 import msgspec
 
 from wharfinger.domain.errors import InvalidParameterError
+from wharfinger.http.parameters import checked_text
 from wharfinger.identity.login import LoginWish, Named
+
+_LONGEST_NAME = 256
 
 # --- asking for a token --------------------------------------------------------------------------
 
@@ -59,13 +62,25 @@ class TokenRequest(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidParameterError("auth.scope", 'must be an object, or "unscoped"')
         user = identity.password.user
         parts = scope if isinstance(scope, _Scope) else _Scope()
+        named = Named(id=user.id, name=user.name, domain=user.domain)
+        _check_names("auth.identity.password.user", named)
+        _check_names("auth.scope.project", parts.project)
+        _check_names("auth.scope.domain", parts.domain)
         return LoginWish(
-            user=Named(id=user.id, name=user.name, domain=user.domain),
+            user=named,
             password=user.password,
             project=parts.project,
             account=None if parts.project else parts.domain,
             unscoped=scope == "unscoped" or parts.unscoped is not None,
         )
+
+
+def _check_names(where: str, named: Named | None) -> None:
+    """Refuse what cannot be the id or name of anything that is stored."""
+    while named is not None:
+        checked_text(f"{where}.id", named.id or "", _LONGEST_NAME, 0)
+        checked_text(f"{where}.name", named.name or "", _LONGEST_NAME, 0)
+        where, named = f"{where}.domain", named.domain
 
 
 # --- a token -------------------------------------------------------------------------------------
