@@ -37,6 +37,12 @@ def tenant(house):
     tenant.registry_id = str(tenant.registry("docker", "Other", stale_after="1 day"))
     tenant.registry("swr", "SwrPrivate")
     tenant.alice = add_user(house, tenant, "alice", {"Effect": "Allow", "Action": ["*:*:*"]})
+    # Every enterprise project, so that all of the audit is hers to read.
+    house.sql.execute(
+        "INSERT INTO enterprise_project_grant (project_id, principal_id)"
+        " SELECT project_id, id FROM principal WHERE project_id = %s",
+        (tenant.id,),
+    )
     return tenant
 
 
@@ -181,6 +187,32 @@ def delete_registries(house, tenant):
     return post(house, path, tenant.alice, {"ids": [tenant.registry_id]})
 
 
+def eps_path(tenant, *below):
+    return "/".join((f"/api/v1/projects/{tenant.id}/enterprise-projects", *below))
+
+
+def make_enterprise_project(house, tenant):
+    return post(house, eps_path(tenant), tenant.alice, {"name": "web"})
+
+
+def change_enterprise_project(house, tenant):
+    body = b'{"name": "shop"}'
+    _, _, made = call(house, eps_path(tenant), method="POST", token=tenant.token, body=body)
+    tenant.sql.execute("DELETE FROM audit WHERE action = 'enterprise_project.create'")
+    path = eps_path(tenant, made["id"])
+    return send(house, path, method="PUT", token=tenant.alice, body=b'{"disabled": true}')
+
+
+def grant_enterprise_project(house, tenant):
+    path = eps_path(tenant, "all_granted_eps", "grants")
+    return post(house, path, tenant.alice, {"user": "alice"})
+
+
+def revoke_enterprise_project(house, tenant):
+    path = eps_path(tenant, "0", "grants", "alice")
+    return send(house, path, method="DELETE", token=tenant.alice)
+
+
 # What changes something: the call that does it, and the entry it leaves.
 CHANGES = {
     ("POST", "/v5/{project_id}/image/synchronize"): (synchronize, "image.synchronize"),
@@ -214,6 +246,22 @@ CHANGES = {
         "DELETE",
         "/api/v1/projects/{project_id}/registries/{registry_id}/labels/{key}",
     ): (remove_label, "label.remove"),
+    (
+        "POST",
+        "/api/v1/projects/{project_id}/enterprise-projects",
+    ): (make_enterprise_project, "enterprise_project.create"),
+    (
+        "PUT",
+        "/api/v1/projects/{project_id}/enterprise-projects/{enterprise_project_id}",
+    ): (change_enterprise_project, "enterprise_project.change"),
+    (
+        "POST",
+        "/api/v1/projects/{project_id}/enterprise-projects/{enterprise_project_id}/grants",
+    ): (grant_enterprise_project, "enterprise_project.grant"),
+    (
+        "DELETE",
+        "/api/v1/projects/{project_id}/enterprise-projects/{enterprise_project_id}/grants/{user_name}",
+    ): (revoke_enterprise_project, "enterprise_project.revoke"),
 }
 # Stores nothing, though it takes a POST.
 LOOKING = {("POST", "/api/v1/projects/{project_id}/registries/{registry_id}/examination")}
