@@ -42,6 +42,7 @@ class Operation:
 
     Attributes:
         query: its parameters beside those that all routes of its API have.
+        on_its_own: whether it has none of those.
         headers: header fields it reads.
         body: the shape of the body it reads; anything at all for ``Any``.
         body_required: whether a call without a body is an error.
@@ -49,10 +50,10 @@ class Operation:
         may_be_unchanged: whether the answer has an ``ETag``, and may be 304.
         answer_headers: header fields of a good answer beside those that all answers have.
         credentials: what opens it, by the names of the document's security schemes.
-        alone: whether it reads none of the query that all other routes of its API read.
     """
 
     query: tuple[Parameter, ...] = ()
+    on_its_own: bool = False
     headers: tuple[Parameter, ...] = ()
     body: Any = None
     body_required: bool = True
@@ -60,7 +61,6 @@ class Operation:
     may_be_unchanged: bool = False
     answer_headers: tuple[str, ...] = ()
     credentials: tuple[str, ...] = ("token", "signature")
-    alone: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,9 +81,9 @@ class Api:
     query: tuple[Parameter, ...] = ()
     headers: tuple[Parameter, ...] = ()
 
-    def query_of(self, operation: Operation) -> tuple[Parameter, ...]:
-        """All that a route reads of its query."""
-        return operation.query if operation.alone else (*self.query, *operation.query)
+    def query_of(self, said: Operation) -> tuple[Parameter, ...]:
+        """Every query parameter of a route."""
+        return said.query if said.on_its_own else (*self.query, *said.query)
 
 
 def text(name: str, *, longest: int, shortest: int = 1, required: bool = False) -> Parameter:

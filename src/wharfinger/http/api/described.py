@@ -81,7 +81,7 @@ _DESCRIBED = {
     "create_enterprise_project": Operation(body=NewEnterpriseProject),
     "change_enterprise_project": Operation(body=EnterpriseProjectChange),
     "grant_enterprise_project": Operation(body=NewEnterpriseGrant),
-    "receive_notification": Operation(body=Any, credentials=("notifications",), alone=True),
+    "receive_notification": Operation(body=Any, on_its_own=True, credentials=("notifications",)),
 }
 
 API = Api(
@@ -92,6 +92,6 @@ API = Api(
         **dict.fromkeys((400, 401, 403, 404, 409, 410, 503), (GatewayError,)),
         500: (GatewayError, HssError),
     },
-    described=_DESCRIBED,
     query=(text("enterprise_project_id", longest=256),),
+    described=_DESCRIBED,
 )
