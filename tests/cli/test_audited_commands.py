@@ -43,6 +43,7 @@ READING = {
     "label list",
     "doctor",
     "swr instances",
+    "enterprise-project list",
 }
 # In the order in which each finds what it needs: words, standard input, and the entry it leaves.
 CHANGING = {
@@ -58,6 +59,12 @@ CHANGING = {
     "user enable": (("alice", *PROJECT), "", "user.enable"),
     "user grant": (("alice", "read-only", *PROJECT), "", "user.grant"),
     "user revoke": (("alice", "mine", *PROJECT), "", "user.revoke"),
+    "enterprise-project create": (("web", *PROJECT), "", "enterprise_project.create"),
+    "enterprise-project rename": (("WEB", "shop", *PROJECT), "", "enterprise_project.change"),
+    "enterprise-project disable": (("WEB", *PROJECT), "", "enterprise_project.change"),
+    "enterprise-project enable": (("WEB", *PROJECT), "", "enterprise_project.change"),
+    "enterprise-project grant": (("alice", "WEB", *PROJECT), "", "enterprise_project.grant"),
+    "enterprise-project revoke": (("alice", "WEB", *PROJECT), "", "enterprise_project.revoke"),
     "policy delete": (("mine", *PROJECT), "", "policy.delete"),
     "credential create": ((*PROJECT, "--user", "alice"), "", "credential.create"),
     "credential rotate": (("KEY", *PROJECT), "", "credential.rotate"),
@@ -117,6 +124,7 @@ class Terminal:
             '{"Version": "1.1", "Statement": [{"Effect": "Allow", "Action": ["hss:images:list"]}]}'
         )
         self.key = ""
+        self.web = ""
         self.shown = set()
         self._environment = {
             "WHARFINGER_DATA_DIR": str(folder),
@@ -126,15 +134,18 @@ class Terminal:
         }
 
     def run(self, command, words, stdin=""):
-        filled = [{"POLICY": str(self.policy), "KEY": self.key}.get(word, word) for word in words]
+        places = {"POLICY": str(self.policy), "KEY": self.key, "WEB": self.web}
+        filled = [places.get(word, word) for word in words]
         done = CliRunner().invoke(
             app, [*command.split(), *filled], input=stdin, env=self._environment
         )
         assert done.exit_code == EXIT_CODES.get(command, 0), (command, done.output, done.exception)
-        self._remember(done.stdout)
+        self._remember(command, done.stdout)
         return done.stdout
 
-    def _remember(self, text):
+    def _remember(self, command, text):
+        if command == "enterprise-project create":
+            self.web = text.strip()
         if found := re.search(r"^access_key  (\S+)$", text, re.MULTILINE):
             self.key = found[1]
         # Every secret that is shown once: a secret key, or a token.
