@@ -14,6 +14,7 @@ from wharfinger.http.limits import MAX_HEADER_BYTES, MAX_HEADERS, Limits
 
 PATIENCE_S = 1.0
 CONNECTIONS = 20
+ANSWER_S = 15.0
 ROOM = 1024 * 1024
 LIMITS = Limits(connections=CONNECTIONS, receive_s=PATIENCE_S, keep_alive_s=2.0, bodies_bytes=ROOM)
 
@@ -38,7 +39,7 @@ class Wire:
 
     def __init__(self, house, *, receive_buffer=None):
         self.socket = socket.socket()
-        self.socket.settimeout(20)
+        self.socket.settimeout(ANSWER_S)
         if receive_buffer is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.connect(("127.0.0.1", house.port))
@@ -58,7 +59,10 @@ class Wire:
 
     def answer(self):
         """Status, headers and body; None where the server closed without a word."""
-        line = self._file.readline()
+        try:
+            line = self._file.readline()
+        except TimeoutError:
+            pytest.fail("there is no answer")
         if not line:
             return None
         headers = {}
@@ -71,7 +75,7 @@ class Wire:
     def refusal(self):
         """Status and message, of a body and headers as the gateway sends them."""
         status, headers, body = self.answer()
-        assert body["error_code"] == "APIGW.0201"
+        assert (body or {}).get("error_code") == "APIGW.0201", (status, body)
         assert body["request_id"] == headers["x-request-id"]
         assert headers["x-content-type-options"] == "nosniff"
         return status, body["error_msg"]
@@ -100,7 +104,7 @@ def drip(wire, data: bytes, pause_s=0.1):
         with contextlib.suppress(TimeoutError):
             if wire.socket.recv(1, socket.MSG_PEEK) is not None:
                 break
-    wire.socket.settimeout(20)
+    wire.socket.settimeout(ANSWER_S)
     return time.monotonic() - began
 
 
