@@ -6,8 +6,8 @@ KEYSTONE_VENV := .venv-keystone
 TESTS ?= tests
 JOBS ?= 2
 SOAK_MINUTES ?= 30
-# Random days and deaths take minutes; they have targets of their own, and `check` runs them too.
-LONG := tests/model tests/sudden/test_kill_matrix.py
+# These take minutes; they have targets of their own, and `check` runs them too.
+LONG := tests/model tests/sudden/test_kill_matrix.py tests/fuzz
 
 BIN := $(VENV)/bin
 # pip checks every file against the lock; where it finds them is the machine's own affair.
@@ -36,7 +36,7 @@ test: dev ## Run the tests, PostgreSQL included (TESTS=tests/cli: a part of them
 	@$(BIN)/python -m pytest -q -n $(JOBS) $(if $(filter tests,$(TESTS)),$(LONG:%=--ignore=%)) $(TESTS)
 
 .PHONY: long
-long: dev ## The tests that take minutes: random days, and death at every moment
+long: dev ## The tests that take minutes: random days, sudden deaths, odd requests
 	@$(BIN)/python -m pytest -q -n $(JOBS) $(LONG)
 
 .PHONY: model

@@ -30,6 +30,7 @@ from wharfinger.identity.keystone import ExternalTokens, ServiceAccount
 from wharfinger.identity.locks import Locks
 from wharfinger.identity.login import Login
 from wharfinger.service.doctor import Doctor
+from wharfinger.service.enterprise_projects import EnterpriseProjects
 from wharfinger.service.held import HeldImages
 from wharfinger.service.hints import Hints
 from wharfinger.service.history import History
@@ -190,6 +191,7 @@ class House:
     held: HeldImages
     hints: Hints
     history: History
+    enterprise_projects: EnterpriseProjects
     schedules: Schedules
     doctor: Doctor
     labels: Labels
@@ -221,6 +223,7 @@ class House:
             held=self.held,
             hints=self.hints,
             registries=self.registries,
+            enterprise_projects=self.enterprise_projects,
             ledger=self.ledger,
             trail=self.trail,
             schedules=self.schedules,
@@ -423,6 +426,7 @@ async def open_house(
                 held=HeldImages(database),
                 hints=Hints(database, queue),
                 history=History(database, days=settings.history_days),
+                enterprise_projects=EnterpriseProjects(database),
                 schedules=Schedules(database, queue, jitter_s=settings.schedule_jitter_s),
                 doctor=Doctor(database, keys, opener.watched, resolve=references),
                 labels=Labels(database),

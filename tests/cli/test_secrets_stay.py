@@ -94,8 +94,10 @@ class Watcher:
 
 def parrot(asked):
     """Says back all it was told, the password in the clear as well."""
+    if "authorization" not in asked.headers:
+        return Answer(status=401, body=b"", headers={"WWW-Authenticate": 'Basic realm="x"'})
     said = " ".join(f"{name}: {value}" for name, value in asked.header_pairs)
-    pair = base64.b64decode(asked.headers.get("authorization", "").partition(" ")[2]).decode()
+    pair = base64.b64decode(asked.headers["authorization"].partition(" ")[2]).decode()
     body = {"errors": [{"code": "DENIED", "message": f"{pair} may not: {said}"}]}
     return Answer(status=403, body=json.dumps(body).encode(), headers={})
 
@@ -279,6 +281,7 @@ def test_no_planted_secret_is_found_where_none_belongs(data_dir, planted, regist
         day.said[f"the log {file.name}"] = file.read_text(errors="replace")
 
     assert codes >= HAPPENED
+    assert "DENIED reader:… may not" in day.said["the table wharfinger.run"]
     assert "Traceback" in day.said["the log"]
     assert "does not exist" in "".join(
         v for k, v in day.said.items() if k.startswith("the log postgresql")

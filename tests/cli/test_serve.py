@@ -1,8 +1,10 @@
 import json
 import socket
 import subprocess
+import urllib.error
 import urllib.request
 
+import pytest
 from commands import PROJECT, await_end, family, living, until
 
 
@@ -59,6 +61,24 @@ def postgres_of(data_dir):
         ["pgrep", "-f", str(data_dir)], capture_output=True, text=True, check=False
     )
     return found.stdout.split()
+
+
+def test_a_stopped_service_has_told_the_audit_of_every_refused_call(commands):
+    commands("project", "create", "refused", "--id", "refused")
+    with commands.serving("--workers=0") as serving:
+        key = commands.json("token", "create", "--project", "refused")["token"]
+        for path, token in (("/v5/another/image/registries", key), ("/v3/projects", "unknown")):
+            with pytest.raises(urllib.error.HTTPError) as refusal:
+                get(serving.url + path, token)
+            refusal.value.close()
+        code = serving.stop(within_s=10)
+
+    found = commands.json("audit", "list", "--project", "refused", "--kind", "refusal")
+    strangers = commands.json("audit", "strangers")
+    assert code == 0
+    assert [(e["outcome"], e["source"]) for e in found] == [("not_granted", "127.0.0.1")]
+    # Of this minute, so they were not due before the stop.
+    assert ("unknown_token", 1) in [(c["reason"], c["calls"]) for c in strangers["counts"]]
 
 
 def test_a_taken_port_is_said_to_be_taken(commands):

@@ -30,6 +30,7 @@ from wharfinger.identity.authentication import Authenticator
 from wharfinger.identity.locks import Locks
 from wharfinger.identity.login import Login
 from wharfinger.service.doctor import Doctor
+from wharfinger.service.enterprise_projects import EnterpriseProjects
 from wharfinger.service.held import HeldImages
 from wharfinger.service.hints import Hints
 from wharfinger.service.history import History
@@ -234,6 +235,7 @@ class House:
                 ledger=self.ledger,
                 trail=Trail(self.database, days=400),
                 registries=self.registries,
+                enterprise_projects=EnterpriseProjects(self.database),
                 schedules=Schedules(self.database, _NoJobs()),
                 doctor=Doctor(self.database, self.keys, admit=None),
                 labels=Labels(self.database),

@@ -14,6 +14,7 @@ from psycopg import sql
 
 from wharfinger.domain.policy import read_policy
 from wharfinger.http.app import create_app
+from wharfinger.http.hss.not_offered import NOT_OFFERED
 from wharfinger.identity.passwords import hash_password
 
 HOUR = dt.timedelta(hours=1)
@@ -24,16 +25,24 @@ AGENT = "test-agent/1.0"
 
 @pytest.fixture
 def house(house_with_tasks):
-    return house_with_tasks
+    yield house_with_tasks
+    # What one test has used up is another's share.
+    house_with_tasks.throttle.__init__()
 
 
 @pytest.fixture
 def tenant(house):
     """A tenant with a registry of its own, and a user who may do everything."""
     tenant = house.tenant()
-    tenant.registry_id = str(tenant.registry("docker", "Other"))
+    tenant.registry_id = str(tenant.registry("docker", "Other", stale_after="1 day"))
     tenant.registry("swr", "SwrPrivate")
     tenant.alice = add_user(house, tenant, "alice", {"Effect": "Allow", "Action": ["*:*:*"]})
+    # Every enterprise project, so that all of the audit is hers to read.
+    house.sql.execute(
+        "INSERT INTO enterprise_project_grant (project_id, principal_id)"
+        " SELECT project_id, id FROM principal WHERE project_id = %s",
+        (tenant.id,),
+    )
     return tenant
 
 
@@ -81,6 +90,8 @@ def send(house, path, **options):
 def changing_routes():
     for route in create_app(None)._app.routes:
         for handler in route.route_handlers:
+            if NOT_OFFERED in handler.opt:
+                continue
             for method in handler.http_methods - {"OPTIONS", "GET", "HEAD"}:
                 yield method, re.sub(r":str", "", route.path)
 
@@ -149,10 +160,73 @@ def remove_label(house, tenant):
     return send(house, label_path(tenant), method="DELETE", token=tenant.alice)
 
 
+def add_registry(house, tenant):
+    body = {
+        "registry_name": "added",
+        "registry_type": "Harbor",
+        "registry_addr": "harbor.example",
+        "registry_username": "robot",
+        "registry_password": "planted-registry-password",
+    }
+    return post(house, f"/v5/{tenant.id}/image/registries", tenant.alice, body)
+
+
+def update_registry(house, tenant):
+    path = f"/v5/{tenant.id}/image/registries/{tenant.registry_id}"
+    body = {"registry_username": "robot", "registry_password": "planted-registry-password"}
+    return send(house, path, method="PUT", token=tenant.alice, body=json.dumps(body).encode())
+
+
+def delete_registry(house, tenant):
+    path = f"/v5/{tenant.id}/image/registries/{tenant.registry_id}"
+    return send(house, path, method="DELETE", token=tenant.alice)
+
+
+def delete_registries(house, tenant):
+    path = f"/v5/{tenant.id}/image/registries/batch-delete"
+    return post(house, path, tenant.alice, {"ids": [tenant.registry_id]})
+
+
+def eps_path(tenant, *below):
+    return "/".join((f"/api/v1/projects/{tenant.id}/enterprise-projects", *below))
+
+
+def make_enterprise_project(house, tenant):
+    return post(house, eps_path(tenant), tenant.alice, {"name": "web"})
+
+
+def change_enterprise_project(house, tenant):
+    body = b'{"name": "shop"}'
+    _, _, made = call(house, eps_path(tenant), method="POST", token=tenant.token, body=body)
+    tenant.sql.execute("DELETE FROM audit WHERE action = 'enterprise_project.create'")
+    path = eps_path(tenant, made["id"])
+    return send(house, path, method="PUT", token=tenant.alice, body=b'{"disabled": true}')
+
+
+def grant_enterprise_project(house, tenant):
+    path = eps_path(tenant, "all_granted_eps", "grants")
+    return post(house, path, tenant.alice, {"user": "alice"})
+
+
+def revoke_enterprise_project(house, tenant):
+    path = eps_path(tenant, "0", "grants", "alice")
+    return send(house, path, method="DELETE", token=tenant.alice)
+
+
 # What changes something: the call that does it, and the entry it leaves.
 CHANGES = {
     ("POST", "/v5/{project_id}/image/synchronize"): (synchronize, "image.synchronize"),
     ("POST", "/v5/{project_id}/image/image-sync/tasks"): (synchronize_all, "image.synchronize"),
+    ("POST", "/v5/{project_id}/image/registries"): (add_registry, "registry.add"),
+    ("PUT", "/v5/{project_id}/image/registries/{registry_id}"): (update_registry, "registry.set"),
+    (
+        "DELETE",
+        "/v5/{project_id}/image/registries/{registry_id}",
+    ): (delete_registry, "registry.remove"),
+    (
+        "POST",
+        "/v5/{project_id}/image/registries/batch-delete",
+    ): (delete_registries, "registry.remove"),
     ("POST", "/v3/auth/tokens"): (log_in, "token.create"),
     ("DELETE", "/v3/auth/tokens"): (take_back, "token.revoke"),
     ("POST", "/v3.0/OS-CREDENTIAL/securitytokens"): (lend_a_key, "credential.create_temporary"),
@@ -172,6 +246,22 @@ CHANGES = {
         "DELETE",
         "/api/v1/projects/{project_id}/registries/{registry_id}/labels/{key}",
     ): (remove_label, "label.remove"),
+    (
+        "POST",
+        "/api/v1/projects/{project_id}/enterprise-projects",
+    ): (make_enterprise_project, "enterprise_project.create"),
+    (
+        "PUT",
+        "/api/v1/projects/{project_id}/enterprise-projects/{enterprise_project_id}",
+    ): (change_enterprise_project, "enterprise_project.change"),
+    (
+        "POST",
+        "/api/v1/projects/{project_id}/enterprise-projects/{enterprise_project_id}/grants",
+    ): (grant_enterprise_project, "enterprise_project.grant"),
+    (
+        "DELETE",
+        "/api/v1/projects/{project_id}/enterprise-projects/{enterprise_project_id}/grants/{user_name}",
+    ): (revoke_enterprise_project, "enterprise_project.revoke"),
 }
 # Stores nothing, though it takes a POST.
 LOOKING = {("POST", "/api/v1/projects/{project_id}/registries/{registry_id}/examination")}
@@ -186,9 +276,9 @@ def test_every_changing_route_leaves_an_entry(house, tenant, method, path):
     assert (method, path) in CHANGES, "say here how this route is called, and what it leaves"
     make, action = CHANGES[method, path]
 
-    status, headers, _ = make(house, tenant)
+    status, headers, body = make(house, tenant)
 
-    assert status < 300
+    assert status < 300, body
     found = entries(tenant, "request_id <> ''")
     assert len(found) == 1, (action, entries(tenant))
     entry = found[0]
@@ -345,6 +435,23 @@ def test_a_scope_that_is_not_the_users_is_recorded(house, tenant):
 
     (entry,) = awaited(tenant, "kind = 'refusal'")
     assert (entry["outcome"], entry["user_name"]) == ("scope_refused", "alice")
+
+
+def test_asking_too_often_is_recorded_for_a_while_and_of_an_address_counted(house, tenant):
+    path = f"/v5/{tenant.id}/image/registries"
+    house.throttle.credentials.per_minute = 1
+    answers = [send(house, path, token=tenant.alice)[0] for _ in range(3)]
+    house.throttle.__init__()
+    house.throttle.addresses.per_minute = 1
+    before = count_of(house, "over_rate")
+    strangers = [send(house, path)[0] for _ in range(4)]
+    house.run(house.ledger.aclose())
+
+    assert answers == [200, 429, 429]
+    assert strangers == [401, 429, 429, 429]
+    found = entries(tenant, "kind = 'refusal'")
+    assert [(e["outcome"], e["user_name"]) for e in found] == [("over_rate", "alice")] * 2
+    assert count_of(house, "over_rate") - before == 3
 
 
 def test_reaching_for_anothers_token_is_recorded_though_it_is_answered_like_none(house, tenant):

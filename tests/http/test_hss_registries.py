@@ -295,7 +295,7 @@ def test_who_changed_a_registry_is_told_by_the_audit_and_no_password_is(house, t
 
     rows = tenant.sql.execute(
         "SELECT action, target, outcome, details::text FROM audit WHERE project_id = %s"
-        " ORDER BY id",
+        " AND action LIKE 'registry.%%' ORDER BY id",
         (tenant.id,),
     ).fetchall()
 

@@ -3,7 +3,7 @@
 import pytest
 
 from wharfinger.domain.errors import SetupError
-from wharfinger.domain.model import RegistryCredential
+from wharfinger.domain.model import Caller, RegistryCredential
 from wharfinger.store import registries
 from wharfinger.store.callers import Callers
 from wharfinger.store.registries import NewRegistry
@@ -42,7 +42,8 @@ async def opened(database, sealer, made):
     for project, key in made.items():
         found.append((await callers.find_credential(key.access_key)).secret_key == key.secret_key)
         async with database.tenant(project) as tx:
-            (registry,) = await registries.select_registries(tx)
+            caller = Caller(project_id=project, project_name=project, principal="test")
+            (registry,) = await registries.select_registries(tx, caller)
             _, credential = await registries.open_registry(tx, project, registry[0], seals=sealer)
         found.append(credential.secret == f"of {project}")
     return found

@@ -9,7 +9,7 @@ from rows import AT, AT_MS, Rows
 from wharfinger.domain.errors import NotGrantedError
 from wharfinger.domain.inventory import ImageFilter, RegistryFilter, RegistryScope, Span
 from wharfinger.domain.model import Caller, VerdictState
-from wharfinger.service.inventory import Inventory, granted_enterprise_projects
+from wharfinger.service.inventory import Inventory
 from wharfinger.store import reading
 from wharfinger.store.reading import Reading
 
@@ -197,10 +197,14 @@ async def test_enterprise_projects_bound_what_is_seen(inventory, rows):
 
 
 def test_an_enterprise_project_is_granted_or_refused():
-    assert granted_enterprise_projects(caller(), "0") == ("0",)
-    assert granted_enterprise_projects(caller(), "all_granted_eps") == ("0",)
+    assert caller().granted("0") == ("0",)
+    assert caller().granted("all_granted_eps") == ("0",)
     with pytest.raises(NotGrantedError, match="'other' is not granted"):
-        granted_enterprise_projects(caller(), "other")
+        caller().granted("other")
+    with pytest.raises(NotGrantedError, match="none is granted"):
+        Caller(project_id="p", project_name="p", principal="x", enterprise_projects=()).granted(
+            "all_granted_eps"
+        )
 
 
 @pytest.fixture

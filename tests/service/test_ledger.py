@@ -10,6 +10,7 @@ import pytest
 from wharfinger.domain.errors import (
     NotAllowedError,
     NotAuthenticatedError,
+    OverRateError,
     StoreUnavailableError,
     TokenExpiredError,
 )
@@ -18,6 +19,7 @@ from wharfinger.service import ledger as module
 from wharfinger.service.ledger import Ledger, RefusedCall, network_of
 
 ALICE = Caller(project_id="acme", project_name="acme", principal="user alice, token")
+BOB = Caller(project_id="other", project_name="other", principal="user bob, token")
 DENIED = NotAllowedError("hss:images:list")
 UNKNOWN = NotAuthenticatedError("no", reason="unknown_key")
 
@@ -185,6 +187,7 @@ async def test_what_anybody_can_bring_about_is_kept_up_to_a_limit(ledger, clock,
     for number in range(100):
         ledger.refused(ended, None, a_call(number=number))
         ledger.refused(DENIED, ALICE, a_call(number=number))
+        ledger.refused(OverRateError("user", 1, 1), BOB, a_call(number=number))
     clock.now += dt.timedelta(minutes=1)
     ledger.refused(ended, None, a_call())
     await ledger.aclose()
@@ -192,8 +195,8 @@ async def test_what_anybody_can_bring_about_is_kept_up_to_a_limit(ledger, clock,
     rows = owner_connection.execute(
         "SELECT outcome, count(*) FROM audit GROUP BY 1 ORDER BY 1"
     ).fetchall()
-    assert rows == [("not_allowed", 100), ("token_expired", 61)]
-    assert counted(owner_connection) == {"token_expired": 40}
+    assert rows == [("not_allowed", 100), ("over_rate", 60), ("token_expired", 61)]
+    assert counted(owner_connection) == {"over_rate": 40, "token_expired": 40}
 
 
 @pytest.mark.parametrize(

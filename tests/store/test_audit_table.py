@@ -20,6 +20,9 @@ CALLER = Caller(
     user_name="alice",
     origin=Origin(source="192.0.2.1", user_agent="curl/8\n", request_id="r1"),
 )
+ACCOUNT = Caller(
+    project_id="acme", project_name="acme", principal="test", sees_every_enterprise_project=True
+)
 TABLES = ("audit", "refusal_count", "refusal_sample")
 
 
@@ -61,7 +64,7 @@ def ages(connection, table, where="true"):
 async def recorded(database, details=None, caller=CALLER):
     async with database.tenant("acme") as tx:
         await audit.record(tx, caller, "registry.set", target="registry 1", details=details)
-        found = await audit.entries(tx, "acme", AuditFilter(), limit=10)
+        found = await audit.entries(tx, ACCOUNT, AuditFilter(), limit=10)
     return found[0]
 
 

@@ -78,6 +78,32 @@ def test_a_migration_that_fails_leaves_those_before_it(empty_database_address, m
     assert migrate(empty_database_address.owner) == ["9998_pre_broken"]
 
 
+def test_users_from_before_enterprise_projects_keep_what_they_saw(
+    empty_database_address, monkeypatch
+):
+    ours = migrations()
+    before = [step for step in ours if step.name < "0007"]
+    monkeypatch.setattr(module, "migrations", lambda: before)
+    migrate(empty_database_address.owner)
+    options = connection_options(empty_database_address.owner)
+    with psycopg.connect(empty_database_address.owner, options=options) as connection:
+        connection.execute("INSERT INTO project (id, name) VALUES ('p', 'p')")
+        connection.execute(
+            "INSERT INTO principal (id, project_id, name, kind)"
+            " VALUES ('u', 'p', 'alice', 'user'), ('a', 'p', 'boss', 'account')"
+        )
+
+    monkeypatch.setattr(module, "migrations", lambda: ours)
+    migrate(empty_database_address.owner)
+
+    with psycopg.connect(empty_database_address.app, options=options) as connection:
+        found = connection.execute(
+            "SELECT enterprise_projects_of('u', 'p'), enterprise_projects_of('a', 'p'),"
+            " enterprise_projects_of(NULL, 'p'), enterprise_projects_of('nobody', 'p')"
+        ).fetchone()
+    assert found == (["0"], ["*", "0"], ["*", "0"], [])
+
+
 def test_an_edited_file_is_refused(database_address, monkeypatch):
     first, *others = migrations()
     edited = Migration(first.name, first.text + "\n-- edited")

@@ -9,6 +9,7 @@ import typer
 from wharfinger.cli import (
     audit,
     doctor,
+    enterprise_projects,
     held,
     hints,
     history,
@@ -47,6 +48,7 @@ app.add_typer(people.tokens, name="token")
 app.add_typer(people.secret_keys, name="secret-key")
 app.add_typer(users.users, name="user")
 app.add_typer(users.policies, name="policy")
+app.add_typer(enterprise_projects.enterprise_projects, name="enterprise-project")
 app.add_typer(audit.audit, name="audit")
 registries.registries.command("held")(held.list_held)
 registries.registries.command("accept")(held.accept)

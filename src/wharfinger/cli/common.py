@@ -25,7 +25,7 @@ from wharfinger import __version__
 from wharfinger.domain.errors import NotFoundError, WharfingerError
 from wharfinger.domain.model import Caller, Origin
 from wharfinger.settings import Settings, read_settings
-from wharfinger.store.callers import Project
+from wharfinger.store.callers import ProjectRef
 from wharfinger.wiring import House, database_of, open_house
 
 T = TypeVar("T")
@@ -152,21 +152,28 @@ async def caller_of(house: House, project_id: str) -> Caller:
         NotFoundError: there is no such project.
     """
     project = await find_project(house, project_id)
-    return msgspec.structs.replace(operator(), project_id=project.id, project_name=project.name)
+    return msgspec.structs.replace(
+        operator(),
+        project_id=project.id,
+        project_name=project.name,
+        account_id=project.account_id,
+        enterprise_projects=await house.callers.every_enterprise_project(project.account_id),
+        sees_every_enterprise_project=True,
+    )
 
 
-async def find_project(house: House, project_id: str) -> Project:
-    """One project by its id.
+async def find_project(house: House, project_id: str) -> ProjectRef:
+    """One project by its id, with the account it belongs to.
 
     Raises:
         NotFoundError: there is no such project.
     """
-    for project in await house.callers.list_projects():
-        if project.id == project_id:
-            return project
-    raise NotFoundError(
-        f"there is no project {project_id!r}; see them with: wharfinger project list"
-    )
+    project = await house.callers.find_project(project_id)
+    if project is None:
+        raise NotFoundError(
+            f"there is no project {project_id!r}; see them with: wharfinger project list"
+        )
+    return project
 
 
 @contextlib.asynccontextmanager

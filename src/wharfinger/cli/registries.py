@@ -20,7 +20,14 @@ from wharfinger.cli.common import (
     with_house,
 )
 from wharfinger.domain.advice import advised
-from wharfinger.domain.model import Caller, Reason, RegistryCredential, TwoStrikes, VerdictState
+from wharfinger.domain.model import (
+    DEFAULT_ENTERPRISE_PROJECT,
+    Caller,
+    Reason,
+    RegistryCredential,
+    TwoStrikes,
+    VerdictState,
+)
 from wharfinger.service.registries import TestReport
 from wharfinger.sources import KINDS
 from wharfinger.store.registries import (
@@ -43,6 +50,10 @@ SecretKeyOption = Annotated[
 UsernameOption = Annotated[str | None, typer.Option(help="Log in under this name.")]
 PasswordOption = Annotated[
     bool, typer.Option("--password-stdin", help="Read the password from standard input.")
+]
+EnterpriseProjectOption = Annotated[
+    str | None,
+    typer.Option(metavar="ID", help="The enterprise project it belongs to; 0 is the default one."),
 ]
 SecretFromOption = Annotated[
     str | None,
@@ -81,6 +92,7 @@ def add(
     password_stdin: PasswordOption = False,
     secret_from: SecretFromOption = None,
     region: Annotated[str, typer.Option(help="The registry's region, as a label.")] = "",
+    enterprise_project: EnterpriseProjectOption = None,
     repository: Annotated[
         list[str] | None,
         typer.Option(help="Other: read this repository instead of the catalog; repeatable."),
@@ -109,6 +121,7 @@ def add(
         kind=kind,
         address=address.rstrip("/"),
         region=region,
+        enterprise_project_id=enterprise_project or DEFAULT_ENTERPRISE_PROJECT,
         options=_options(repository, option),
         include=include or (),
         exclude=exclude or (),
@@ -207,6 +220,7 @@ def change(
     secret_key_stdin: SecretKeyOption = False,
     username: UsernameOption = None,
     password_stdin: PasswordOption = False,
+    enterprise_project: EnterpriseProjectOption = None,
     secret_from: SecretFromOption = None,
     repository: Annotated[
         list[str] | None,
@@ -250,6 +264,7 @@ def change(
     )
     wanted = RegistryChange(
         address=address and address.rstrip("/"),
+        enterprise_project_id=enterprise_project,
         options=_options(repository, option) if repository or option else None,
         include=[] if no_filter else include,
         exclude=[] if no_filter else exclude,

@@ -10,6 +10,7 @@ import typer
 from wharfinger.cli.common import (
     JsonFlag,
     ProjectOption,
+    find_project,
     operator,
     print_json,
     print_line,
@@ -17,7 +18,7 @@ from wharfinger.cli.common import (
     read_secret,
     with_house,
 )
-from wharfinger.domain.errors import NotFoundError, SetupError
+from wharfinger.domain.errors import SetupError
 from wharfinger.domain.policy import read_policy
 from wharfinger.identity.passwords import check_new_password, hash_password
 from wharfinger.store.principals import Grant, Kind, NamedPolicy, User
@@ -88,12 +89,13 @@ def list_users(project: ProjectOption, json: JsonFlag = False) -> None:
             user.name,
             user.kind,
             ", ".join(f"{g.policy} in {g.project or 'all projects'}" for g in user.grants),
+            ", ".join("all" if one == "*" else one for one in user.enterprise_projects),
             "password" if user.has_password else "keys only",
             "disabled" if user.disabled else "",
         )
         for user in found
     ]
-    print_table(["id", "name", "kind", "granted", "logs in with", ""], rows)
+    print_table(["id", "name", "kind", "granted", "enterprise projects", "logs in with", ""], rows)
 
 
 @users.command("disable")
@@ -221,12 +223,7 @@ async def account_of(house: House, project_id: str) -> str:
     Raises:
         NotFoundError: there is no such project.
     """
-    project = await house.callers.find_project(project_id)
-    if project is None:
-        raise NotFoundError(
-            f"there is no project {project_id!r}; see them with: wharfinger project list"
-        )
-    return project.account_id
+    return (await find_project(house, project_id)).account_id
 
 
 async def _policies(house: House, project: str) -> list[NamedPolicy]:

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from wharfinger.domain.errors import NotAllowedError
+from wharfinger.domain.errors import NotAllowedError, NotGrantedError
 from wharfinger.domain.policy import ADMINISTRATOR, Policy, may
 
 T = TypeVar("T")
@@ -35,14 +35,15 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
 
     ``project_id`` is "" for a token that opens no project. ``account_id`` is what Keystone calls
     the domain. Without ``user_id`` the project's account itself asks. ``enterprise_projects`` are
-    the ids granted to the caller. Until enterprise projects are granted one by one, that is the
-    default one. The operator works on this machine's command line; nobody who calls over HTTP is.
+    the ids granted to the caller, ``sees_every_enterprise_project`` whether that is all there are
+    and will be. The operator works on this machine's command line; nobody who calls over HTTP is.
     """
 
     project_id: str
     project_name: str
     principal: str  # for the audit: "access key AKIA…" or "token"
     enterprise_projects: tuple[str, ...] = (DEFAULT_ENTERPRISE_PROJECT,)
+    sees_every_enterprise_project: bool = False
     account_id: str = ""
     user_id: str = ""
     user_name: str = ""
@@ -59,6 +60,31 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
         """
         if not may(self.policies, action, free=free):
             raise NotAllowedError(action)
+
+    def granted(self, asked_for: str) -> tuple[str, ...]:
+        """The enterprise projects that a call speaks of.
+
+        Raises:
+            NotGrantedError: one that the caller may not see, or that does not exist, which cannot
+                be told apart; or the caller may see none. It is refused, not skipped.
+        """
+        if asked_for == ALL_GRANTED_ENTERPRISE_PROJECTS:
+            if not self.enterprise_projects:
+                raise NotGrantedError("enterprise_project_id: none is granted to the caller")
+            return self.enterprise_projects
+        if asked_for not in self.enterprise_projects:
+            raise NotGrantedError(
+                f"enterprise_project_id: {asked_for!r} is not granted to the caller"
+            )
+        return (asked_for,)
+
+    def within(self, asked_for: str) -> Caller:
+        """The same caller, who sees no more than the enterprise projects a call speaks of.
+
+        Raises:
+            NotGrantedError: as ``granted``.
+        """
+        return msgspec.structs.replace(self, enterprise_projects=self.granted(asked_for))
 
 
 # What nobody asked for: daily pruning, the sample, a project made because a token named it.
@@ -349,7 +375,6 @@ class TaskFilter(msgspec.Struct, frozen=True, kw_only=True):
     created_from: dt.datetime | None = None
     created_to: dt.datetime | None = None
     status: str | None = None
-    enterprise_projects: tuple[str, ...] = (DEFAULT_ENTERPRISE_PROJECT,)
 
 
 class HeldImage(msgspec.Struct, frozen=True, kw_only=True):

@@ -132,7 +132,13 @@ ADMINISTRATOR = _allowing("*:*:*")
 SYSTEM_POLICIES: Mapping[str, Policy] = {
     # Everything, also over other users' tokens.
     "administrator": ADMINISTRATOR,
-    # Everything that concerns images.
-    "full-access": _allowing("hss:*:*", "wharfinger:*:*"),
-    "read-only": _allowing("hss:*:list", "hss:*:get", "wharfinger:*:list", "wharfinger:*:get"),
+    # Everything that concerns images; not who else may see them.
+    "full-access": _allowing("hss:*:*", "wharfinger:*:*", "eps:*:list", "eps:*:get"),
+    "read-only": _allowing(
+        *(
+            f"{service}:*:{verb}"
+            for service in ("hss", "wharfinger", "eps")
+            for verb in ("list", "get")
+        )
+    ),
 }

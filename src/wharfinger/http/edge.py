@@ -30,9 +30,10 @@ from wharfinger.http.limits import (
     Limits,
     Room,
 )
-from wharfinger.http.origin import source_address
+from wharfinger.http.origin import origin_of, source_address
 from wharfinger.http.scope import METHOD, REQUEST_ID
 from wharfinger.http.services import Services
+from wharfinger.service.ledger import RefusedCall
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -100,6 +101,7 @@ class Edge:
         except _RefusedError as error:
             await incoming.refuse(error.refusal(request_id), answer)
         except OverRateError as error:
+            self._tell(scope, request_id, error)
             await incoming.refuse(over_rate_refusal(error, request_id), answer)
         finally:
             incoming.let_go()
@@ -125,6 +127,13 @@ class Edge:
                 400, "API request error: the path has an empty, relative or unreadable segment"
             )
         scope["path"] = path
+
+    def _tell(self, scope: Scope, request_id: str, error: OverRateError) -> None:
+        """Count it: who asks is not known yet."""
+        scope[REQUEST_ID] = request_id
+        origin = origin_of(cast("HTTPScope", scope), self._services.proxies)
+        call = RefusedCall(method=scope["method"], route="", action="", origin=origin)
+        self._services.ledger.refused(error, None, call)
 
     def _answering(self, send: Send, request_id: str, source: str) -> Send:
         added = headers_of_all(request_id)

@@ -11,6 +11,7 @@ from wharfinger.domain.errors import (
     HiddenError,
     NotAuthenticatedError,
     NotGrantedError,
+    OverRateError,
     ProjectUnavailableError,
 )
 from wharfinger.domain.model import Caller
@@ -21,7 +22,13 @@ from wharfinger.http.services import Services
 from wharfinger.service.ledger import RefusedCall
 
 # Who may not; what is wrong with a call that may, or not there, is no refusal.
-_REFUSALS = (NotAuthenticatedError, NotGrantedError, ProjectUnavailableError, HiddenError)
+_REFUSALS = (
+    NotAuthenticatedError,
+    NotGrantedError,
+    ProjectUnavailableError,
+    HiddenError,
+    OverRateError,
+)
 
 
 def refusal_hook(services: Services) -> Callable[[Exception, Scope], Awaitable[None]]:

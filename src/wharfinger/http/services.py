@@ -15,6 +15,7 @@ from wharfinger.http.origin import Network
 from wharfinger.identity.authentication import Authenticator
 from wharfinger.identity.login import Login
 from wharfinger.service.doctor import Doctor
+from wharfinger.service.enterprise_projects import EnterpriseProjects
 from wharfinger.service.held import HeldImages
 from wharfinger.service.hints import Hints
 from wharfinger.service.history import History
@@ -93,6 +94,7 @@ class Services:
     held: HeldImages
     hints: Hints
     registries: Registries
+    enterprise_projects: EnterpriseProjects
     ledger: Ledger
     trail: Trail
     schedules: Schedules

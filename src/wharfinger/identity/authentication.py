@@ -323,4 +323,6 @@ def _caller(known: Known, by: str, *, opens_project: bool = True) -> Caller:
         user_id=known.user_id or "",
         user_name=known.user_name or "",
         policies=known.policies,
+        enterprise_projects=known.enterprise_projects,
+        sees_every_enterprise_project=known.sees_every_enterprise_project,
     )

@@ -20,6 +20,7 @@ from wharfinger.domain.errors import (
     SetupError,
     SourceError,
 )
+from wharfinger.domain.model import DEFAULT_ENTERPRISE_PROJECT
 from wharfinger.domain.policy import SYSTEM_POLICIES
 from wharfinger.domain.ports import Reply, Request, Transport
 from wharfinger.store.callers import KnownToken, ProjectRef, token_digest
@@ -62,6 +63,10 @@ class Projects(Protocol):
 
     async def create_project(self, name: str, project_id: str | None = None) -> object:
         """Make a project."""
+        ...
+
+    async def every_enterprise_project(self, account_id: str) -> tuple[str, ...]:
+        """The enterprise projects of an account."""
         ...
 
 
@@ -168,6 +173,8 @@ class ExternalTokens:
             return None
         project = await self._project(answer.token)
         policies = {name for role in answer.token.roles if (name := self._roles.get(role.name))}
+        # Its users are not ours to grant anything to: administrators act as the account does.
+        is_administrator = "administrator" in policies
         return KnownToken(
             project_id=project.id,
             project_name=project.name,
@@ -179,6 +186,12 @@ class ExternalTokens:
             expires_at=answer.token.expires_at,
             revoked=answer.revoked,
             issuer=self._service.address,
+            enterprise_projects=(
+                await self._projects.every_enterprise_project(project.account_id)
+                if is_administrator
+                else (DEFAULT_ENTERPRISE_PROJECT,)
+            ),
+            sees_every_enterprise_project=is_administrator,
         )
 
     async def _answer(self, token: str) -> _Answer:

@@ -101,8 +101,8 @@ class Doctor:
             NotFoundError: there is no such registry.
         """
         async with self._database.tenant(caller.project_id) as tx:
-            registry_id, _ = await find_registry(tx, registry)
-            known = [r for r in await registries.list_registries(tx) if r.id == registry_id]
+            registry_id, _ = await find_registry(tx, caller, registry)
+            known = [r for r in await registries.list_registries(tx, caller) if r.id == registry_id]
             ref, credential = await registries.open_registry(
                 tx, caller.project_id, registry_id, seals=self._seals
             )

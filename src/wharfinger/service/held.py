@@ -26,7 +26,7 @@ class HeldImages:
             NotFoundError: there is no such registry.
         """
         async with self._database.tenant(caller.project_id) as tx:
-            registry_id, _ = await find_registry(tx, registry)
+            registry_id, _ = await find_registry(tx, caller, registry)
             return await held.list_held(tx, registry_id, after=after, limit=limit)
 
     async def accept(self, caller: Caller, registry: str, *, images: Sequence[int] | None) -> int:
@@ -41,7 +41,7 @@ class HeldImages:
         if images is not None and not images:
             raise InvalidParameterError("images", "must name an image, or be left out for all")
         async with self._database.tenant(caller.project_id) as tx:
-            registry_id, name = await find_registry(tx, registry)
+            registry_id, name = await find_registry(tx, caller, registry)
             retired = await held.accept(tx, caller.project_id, registry_id, images)
             await audit.record(
                 tx,
@@ -60,7 +60,7 @@ class HeldImages:
             NotFoundError: no registry of that name was removed.
         """
         async with self._database.tenant(caller.project_id) as tx:
-            registries, images = await held.purge(tx, name)
+            registries, images = await held.purge(tx, caller, name)
             for registry_id in registries:
                 await audit.record(
                     tx,
@@ -73,7 +73,7 @@ class HeldImages:
         return images
 
 
-async def find_registry(tx: Connection, registry: str) -> tuple[str, str]:
+async def find_registry(tx: Connection, caller: Caller, registry: str) -> tuple[str, str]:
     """The id and the name of a registry given by either.
 
     Raises:
@@ -82,9 +82,9 @@ async def find_registry(tx: Connection, registry: str) -> tuple[str, str]:
     try:
         as_id = str(uuid.UUID(registry))
     except ValueError:
-        return await held.find_registry(tx, name=registry)
+        return await held.find_registry(tx, caller, name=registry)
     try:
-        return await held.find_registry(tx, registry_id=as_id)
+        return await held.find_registry(tx, caller, registry_id=as_id)
     except NotFoundError:
         # A name may look like an id.
-        return await held.find_registry(tx, name=registry)
+        return await held.find_registry(tx, caller, name=registry)

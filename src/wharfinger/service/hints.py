@@ -61,7 +61,7 @@ class Hints:
 
     async def _set_token(self, caller: Caller, name: str, token: str | None) -> str:
         async with self._database.tenant(caller.project_id) as tx:
-            found = await registries.select_registries(tx, names=[name])
+            found = await registries.select_registries(tx, caller, names=[name])
             if not found:
                 raise NotFoundError(f"there is no registry named {name!r}")
             registry_id, _, kind, _ = found[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from wharfinger.domain.errors import NotGrantedError
 from wharfinger.domain.inventory import (
     Facets,
     ImageFilter,
@@ -13,7 +12,7 @@ from wharfinger.domain.inventory import (
     RegistryScope,
     Worth,
 )
-from wharfinger.domain.model import ALL_GRANTED_ENTERPRISE_PROJECTS, Caller
+from wharfinger.domain.model import Caller
 from wharfinger.store.reading import Reading
 
 
@@ -70,16 +69,3 @@ class Inventory:
     ) -> RegistryPage:
         """List registries by name."""
         return await self._reader.registries(caller.project_id, wanted, offset=offset, limit=limit)
-
-
-def granted_enterprise_projects(caller: Caller, asked_for: str) -> tuple[str, ...]:
-    """Resolve the enterprise projects a call speaks of.
-
-    Raises:
-        NotGrantedError: one that the caller may not see; it is refused, not skipped.
-    """
-    if asked_for == ALL_GRANTED_ENTERPRISE_PROJECTS:
-        return caller.enterprise_projects
-    if asked_for not in caller.enterprise_projects:
-        raise NotGrantedError(f"enterprise_project_id: {asked_for!r} is not granted to the caller")
-    return (asked_for,)

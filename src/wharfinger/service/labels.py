@@ -39,7 +39,7 @@ class Labels:
         checked_label(key, value)
         checked_place(place)
         async with self._database.tenant(caller.project_id) as tx:
-            registry_id, called = await find_registry(tx, place.registry)
+            registry_id, called = await find_registry(tx, caller, place.registry)
             await labels.put(tx, caller.project_id, registry_id, place, key=key, value=value)
             if await labels.count(tx, caller.project_id) > MOST_LABELS:
                 raise ConflictError(f"a project has at most {MOST_LABELS} labels")
@@ -63,7 +63,7 @@ class Labels:
         checked_key(key)
         checked_place(place)
         async with self._database.tenant(caller.project_id) as tx:
-            registry_id, called = await find_registry(tx, place.registry)
+            registry_id, called = await find_registry(tx, caller, place.registry)
             if not await labels.remove(tx, caller.project_id, registry_id, place, key=key):
                 raise NotFoundError(f"key: there is no label {key!r} there")
             await audit.record(

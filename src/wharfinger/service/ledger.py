@@ -13,7 +13,7 @@ import msgspec
 import structlog
 
 from wharfinger.domain.audit import Kind, RefusalSample
-from wharfinger.domain.errors import NotAuthenticatedError, WharfingerError
+from wharfinger.domain.errors import NotAuthenticatedError, OverRateError, WharfingerError
 from wharfinger.domain.model import OURSELVES, Caller, Origin
 from wharfinger.store import audit
 from wharfinger.store.database import Database
@@ -23,8 +23,9 @@ log = structlog.get_logger()
 # Entries that wait in memory; an outage of the database may fill it, half a kilobyte each.
 MOST_WAITING = 10_000
 AT_ONCE = 500
-# Refusals of known credentials that nobody has shown to hold: kept one by one up to here, a minute
-# and project, and counted beyond. An access key is no secret, so anybody may bring it.
+# Refusals of known credentials that nobody has shown to hold, and of those that ask too often:
+# kept one by one up to here, a minute and project, and counted beyond. An access key is no secret,
+# so anybody may bring it.
 MOST_UNPROVEN = 60
 # Of calls of nobody we know, so much is kept of a minute by each process, whatever comes.
 MOST_NETWORKS = 20
@@ -114,6 +115,9 @@ class Ledger:
         reason, proven = error.code, True
         if isinstance(error, NotAuthenticatedError):
             reason, caller, proven = error.reason, error.caller, error.proven
+        elif isinstance(error, OverRateError):
+            # One entry for each would be the flood that the limit is there against.
+            proven = False
         self._turn_minute()
         home = "" if caller is None else caller.project_id or caller.account_id
         if caller is None or not home or not (proven or self._may_be_kept(home)):

@@ -26,7 +26,7 @@ from wharfinger.domain.model import (
 )
 from wharfinger.service.held import find_registry
 from wharfinger.sources import check_registry, wanted_repositories
-from wharfinger.store import audit, registries
+from wharfinger.store import audit, enterprise_projects, registries
 from wharfinger.store.database import Connection, Database
 from wharfinger.store.registries import (
     NewRegistry,
@@ -79,8 +79,9 @@ class Registries:
         Raises:
             NotGrantedError: it may reach private networks, and the caller is not the operator.
             InvalidParameterError: naming the parameter and what would be accepted.
-            ConflictError: the name is taken, or there are as many as the caller may add.
-            NotFoundError: there is no such project.
+            ConflictError: the name is taken, there are as many as the caller may add, or the
+                enterprise project is disabled.
+            NotFoundError: there is no such project, or enterprise project.
         """
         if new.allow_private_networks and not caller.is_operator:
             raise NotGrantedError("only the operator may add a registry in a private network")
@@ -92,6 +93,7 @@ class Registries:
         _check_age(new.stale_after)
         _check_hss(new.hss)
         async with self._database.tenant(caller.project_id) as tx:
+            await enterprise_projects.check_takes_registries(tx, caller, new.enterprise_project_id)
             await _check_number(tx, caller)
             registry_id = await registries.add_registry(
                 tx, caller.project_id, new, credential, seals=self._seals
@@ -109,7 +111,7 @@ class Registries:
     async def list(self, caller: Caller) -> list[RegistryStatus]:
         """All registries, by name."""
         async with self._database.tenant(caller.project_id) as tx:
-            return await registries.list_registries(tx)
+            return await registries.list_registries(tx, caller)
 
     async def change(
         self,
@@ -140,6 +142,10 @@ class Registries:
             _check_reference(caller, credential)
             _keep_secrets_home(caller, before, after, credential)
             await self._check_change(tx, caller, registry_id, after, credential)
+            if after.enterprise_project_id != before.enterprise_project_id:
+                await enterprise_projects.check_takes_registries(
+                    tx, caller, after.enterprise_project_id
+                )
             hidden = await registries.change_registry(
                 tx,
                 caller.project_id,
@@ -161,7 +167,11 @@ class Registries:
                 "registry.set",
                 target=f"registry {registry_id}",
                 outcome="done",
-                details={**_told(before.name, change, credential), "hidden": hidden},
+                details={
+                    **_told(before.name, change, credential),
+                    **_moved(before, after),
+                    "hidden": hidden,
+                },
             )
         return hidden
 
@@ -197,7 +207,7 @@ class Registries:
             NotFoundError: there is no such registry.
         """
         async with self._database.tenant(caller.project_id) as tx:
-            registry_id, _ = await find_registry(tx, registry)
+            registry_id, _ = await find_registry(tx, caller, registry)
             return await registries.list_repositories(
                 tx, registry_id, verdict=verdict, after=after, limit=limit
             )
@@ -227,7 +237,7 @@ class Registries:
             NotFoundError: there is no registry of one of the ids.
         """
         async with self._database.tenant(caller.project_id) as tx:
-            known = {r[0]: r[1] for r in await _visible(tx, caller)}
+            known = {r[0]: r[1] for r in await registries.select_registries(tx, caller)}
             if unknown := [one for one in ids if str(one) not in known]:
                 raise NotFoundError(f"id: there is no registry {unknown[0]}")
             # In one order, so that two such calls wait for each other instead of for ever.
@@ -258,18 +268,13 @@ class Registries:
 
     async def _id_of(self, tx: Connection, caller: Caller, name: str | UUID) -> str:
         if isinstance(name, UUID):
-            if str(name) not in {r[0] for r in await _visible(tx, caller)}:
+            if str(name) not in {r[0] for r in await registries.select_registries(tx, caller)}:
                 raise NotFoundError(f"id: there is no registry {name}")
             return str(name)
-        found = await registries.select_registries(tx, names=[name])
+        found = await registries.select_registries(tx, caller, names=[name])
         if not found:
             raise NotFoundError(f"there is no registry named {name!r}")
         return found[0][0]
-
-
-async def _visible(tx: Connection, caller: Caller) -> list[tuple[str, str, str, str]]:
-    found = await registries.select_registries(tx)
-    return [one for one in found if one[3] in caller.enterprise_projects]
 
 
 async def _remove(tx: Connection, caller: Caller, registry_id: str, name: str) -> int:
@@ -288,8 +293,9 @@ async def _remove(tx: Connection, caller: Caller, registry_id: str, name: str) -
 async def _check_number(tx: Connection, caller: Caller) -> None:
     if caller.is_operator:
         return
-    if len(await registries.select_registries(tx)) >= MOST_REGISTRIES:
-        raise ConflictError(f"the project has {MOST_REGISTRIES} registries, as many as may be")
+    # Those that the caller sees: of others not even the number is told.
+    if len(await registries.select_registries(tx, caller)) >= MOST_REGISTRIES:
+        raise ConflictError(f"there are {MOST_REGISTRIES} registries, as many as may be")
 
 
 def _changed(before: RegistrySettings, change: RegistryChange) -> RegistrySettings:
@@ -330,6 +336,12 @@ def _keep_secrets_home(
         raise InvalidParameterError(
             "credential", "must be given again with another address, to which it will be sent"
         )
+
+
+def _moved(before: RegistrySettings, after: RegistrySettings) -> dict[str, object]:
+    if after.enterprise_project_id == before.enterprise_project_id:
+        return {}
+    return {"moved_from": before.enterprise_project_id}
 
 
 def _told(

@@ -56,7 +56,7 @@ class Schedules:
         if change.full_syncs is not None and change.full_syncs not in FULL_SYNCS:
             raise InvalidParameterError("full_syncs", f"must be {' or '.join(FULL_SYNCS)}")
         async with self._database.tenant(caller.project_id) as tx:
-            registry_id, called = await find_registry(tx, name)
+            registry_id, called = await find_registry(tx, caller, name)
             before = await self._one(tx, caller, registry_id)
             paused = before.paused_at is not None if change.paused is None else change.paused
             cron = cron or before.cron

@@ -83,7 +83,7 @@ class SwrAccounts:
             address=access.url,
             region=access.region,
             options=access.options,
-            allow_private_networks=True,
+            allow_private_networks=caller.is_operator,
         )
         return await self._finder(service, access.credential)
 

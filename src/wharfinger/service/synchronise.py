@@ -15,7 +15,6 @@ from wharfinger.domain.model import (
     TaskFilter,
     TaskProgress,
 )
-from wharfinger.service.inventory import granted_enterprise_projects
 from wharfinger.store import audit, registries, runs
 from wharfinger.store.database import Connection, Database
 from wharfinger.sync.engine import Jobs
@@ -40,15 +39,13 @@ class Synchroniser:
             NotConfiguredError: the project has no registry of that kind.
             NotGrantedError: the enterprise project is not the caller's.
         """
-        granted = granted_enterprise_projects(caller, enterprise_project_id)
+        caller = caller.within(enterprise_project_id)
         async with self._database.tenant(caller.project_id) as tx:
-            found = await registries.select_registries(tx, kind=kind)
-            chosen = [r[0] for r in found if r[3] in granted]
-            if not chosen:
+            found = await registries.select_registries(tx, caller, kind=kind)
+            if not found:
                 raise NotConfiguredError(_how_to_configure(caller, kind))
-            return await self._queue(
-                tx, caller, chosen, {"kind": kind, "eps": enterprise_project_id}, full=full
-            )
+            requested: dict[str, object] = {"kind": kind, "eps": enterprise_project_id}
+            return await self._queue(tx, caller, [r[0] for r in found], requested, full=full)
 
     async def synchronise_registries(
         self,
@@ -68,10 +65,9 @@ class Synchroniser:
             NotFoundError: a registry does not exist, or is of another kind.
             NotGrantedError: the enterprise project is not the caller's.
         """
-        granted = granted_enterprise_projects(caller, enterprise_project_id)
+        caller = caller.within(enterprise_project_id)
         async with self._database.tenant(caller.project_id) as tx:
-            found = await registries.select_registries(tx)
-            known = {r[0]: r[2] for r in found if r[3] in granted}
+            known = {r[0]: r[2] for r in await registries.select_registries(tx, caller)}
             if everything and not known:
                 raise NotConfiguredError(_how_to_configure(caller, "SwrPrivate"))
             wanted = list(known) if everything else _choose(known, chosen)
@@ -93,7 +89,7 @@ class Synchroniser:
             NotFoundError: a name is unknown.
         """
         async with self._database.tenant(caller.project_id) as tx:
-            found = await registries.select_registries(tx, names=names)
+            found = await registries.select_registries(tx, caller, names=names)
             unknown = set(names) - {r[1] for r in found}
             if unknown:
                 raise NotFoundError(f"there is no registry named {', '.join(sorted(unknown))}")
@@ -149,7 +145,8 @@ class Synchroniser:
             created_from=wanted.created_from,
             created_to=wanted.created_to,
             unfinished=None if wanted.status is None else wanted.status == "scanning",
-            enterprise_projects=wanted.enterprise_projects,
+            project=caller.project_id,
+            enterprise_projects=list(caller.enterprise_projects),
         )
         async with self._database.tenant(caller.project_id) as tx:
             return await runs.list_tasks(tx, question, offset=offset, limit=limit)
@@ -162,7 +159,9 @@ class Synchroniser:
         """
         if _is_uuid(task_id):
             question = runs.TaskQuestion(
-                task_id=task_id, enterprise_projects=caller.enterprise_projects
+                project=caller.project_id,
+                enterprise_projects=list(caller.enterprise_projects),
+                task_id=task_id,
             )
             async with self._database.tenant(caller.project_id) as tx:
                 _, tasks = await runs.list_tasks(tx, question, offset=0, limit=1)

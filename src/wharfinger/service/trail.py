@@ -31,7 +31,7 @@ class Trail:
         """
         _check_times(wanted, "since", "until")
         async with self._database.tenant(caller.project_id) as tx:
-            return await audit.entries(tx, caller.project_id, wanted, before=before, limit=limit)
+            return await audit.entries(tx, caller, wanted, before=before, limit=limit)
 
     async def page(
         self, caller: Caller, wanted: AuditFilter, *, offset: int, limit: int
@@ -43,8 +43,8 @@ class Trail:
         """
         _check_times(wanted, "start_time", "end_time")
         async with self._database.tenant(caller.project_id) as tx:
-            total = await audit.count(tx, caller.project_id, wanted)
-            found = await audit.entries(tx, caller.project_id, wanted, offset=offset, limit=limit)
+            total = await audit.count(tx, caller, wanted)
+            found = await audit.entries(tx, caller, wanted, offset=offset, limit=limit)
         return total, found
 
     async def strangers(self, since: dt.datetime, *, limit: int) -> Strangers:

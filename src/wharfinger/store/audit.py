@@ -39,6 +39,7 @@ DETAILS = frozenset(
         "credential",
         "cron",
         "description",
+        "disabled",
         "enterprise_project",
         "enterprise_project_id",
         "eps",
@@ -55,6 +56,7 @@ DETAILS = frozenset(
         "include",
         "key",
         "kind",
+        "moved_from",
         "name",
         "names",
         "namespace",
@@ -161,28 +163,35 @@ def _kept(value: Any, depth: int = 3) -> Any:
 
 async def entries(
     tx: Connection,
-    project_id: str,
+    caller: Caller,
     wanted: AuditFilter,
     *,
     before: int | None = None,
     offset: int = 0,
     limit: int,
 ) -> list[AuditEntry]:
-    """Entries of a project whose ids are below ``before``, newest first."""
-    values = _values(project_id, wanted, before)
+    """Entries that the caller may see, whose ids are below ``before``, newest first."""
+    values = _values(caller, wanted, before)
     rows = await all_rows(tx, _SQL["list"], {**values, "offset": offset, "limit": limit})
     return [msgspec.convert(row, AuditEntry) for row in rows]
 
 
-async def count(tx: Connection, project_id: str, wanted: AuditFilter) -> int:
-    """How many entries of a project there are."""
-    cursor = await tx.execute(_SQL["count"], _values(project_id, wanted, None))
+async def count(tx: Connection, caller: Caller, wanted: AuditFilter) -> int:
+    """How many entries there are that the caller may see."""
+    cursor = await tx.execute(_SQL["count"], _values(caller, wanted, None))
     row = await cursor.fetchone()
     return int(row[0]) if row else 0
 
 
-def _values(project_id: str, wanted: AuditFilter, before: int | None) -> dict[str, Any]:
-    return {**msgspec.structs.asdict(wanted), "project": project_id, "before": before}
+def _values(caller: Caller, wanted: AuditFilter, before: int | None) -> dict[str, Any]:
+    return {
+        **msgspec.structs.asdict(wanted),
+        "project": caller.project_id,
+        "enterprise_projects": list(caller.enterprise_projects),
+        "everything": caller.sees_every_enterprise_project,
+        "me": caller.user_id,
+        "before": before,
+    }
 
 
 async def prune(tx: Connection, before: dt.datetime, *, most: int) -> int:

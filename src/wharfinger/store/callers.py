@@ -9,14 +9,14 @@ import re
 import secrets
 import string
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 import psycopg
 
 from wharfinger.domain.errors import ConflictError, InvalidParameterError, NotFoundError
-from wharfinger.domain.model import OURSELVES, Caller
+from wharfinger.domain.model import DEFAULT_ENTERPRISE_PROJECT, OURSELVES, Caller
 from wharfinger.domain.policy import ADMINISTRATOR, SYSTEM_POLICIES, Policy
 from wharfinger.store import audit
 from wharfinger.store.database import Connection, Database, all_rows, first_row, only_row
@@ -24,6 +24,7 @@ from wharfinger.store.named_sql import queries
 from wharfinger.store.sealing import Sealer
 
 _SQL = queries("identity")
+_EPS = queries("enterprise_projects")
 # What the cloud calls the role of an account, which may do everything.
 ACCOUNT_ROLES = ("te_admin",)
 _ACCESS_KEY_ALPHABET = string.ascii_uppercase + string.digits
@@ -93,6 +94,8 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     user_name: str | None = None
     policies: tuple[Policy, ...] = (ADMINISTRATOR,)
     roles: tuple[str, ...] = ACCOUNT_ROLES  # the policies' names, for Keystone's clients
+    enterprise_projects: tuple[str, ...] = (DEFAULT_ENTERPRISE_PROJECT,)
+    sees_every_enterprise_project: bool = False
 
 
 class KnownCredential(Known, frozen=True, kw_only=True):
@@ -191,6 +194,12 @@ class Callers:
         async with self._database.system() as connection:
             rows = await all_rows(connection, _SQL["projects_of"], values)
         return [ProjectRef(**row, account_id=account_id) for row in rows]
+
+    async def every_enterprise_project(self, account_id: str) -> tuple[str, ...]:
+        """The ids of an account's enterprise projects, the default one among them."""
+        async with self._database.system() as connection:
+            row = await only_row(connection, _EPS["every"], {"account": account_id})
+        return _granted(row["enterprise_projects_of"])[0]
 
     async def _check_account(self, account_id: str) -> None:
         found = await self.find_project(account_id)
@@ -315,7 +324,7 @@ class Callers:
         secret = self._sealer.unseal(bytes(row.pop("secret_sealed")), context=context)
         digest = row.pop("security_digest")
         return KnownCredential(
-            **_with_policies(row),
+            **_with_grants(row),
             secret_key=secret,
             security_digest=None if digest is None else bytes(digest),
         )
@@ -409,7 +418,7 @@ class Callers:
             row = await first_row(connection, _SQL["find_token"], {"digest": token_digest(token)})
         if row is None:
             return None
-        return KnownToken(issued_at=row.pop("created_at"), **_with_policies(row))
+        return KnownToken(issued_at=row.pop("created_at"), **_with_grants(row))
 
     async def revoke_token(self, token: str, known: KnownToken, *, by: Caller = OURSELVES) -> None:
         """Take a token back."""
@@ -447,7 +456,14 @@ async def _record_token(
     await audit.record(tx, by, f"token.{what}", target=target, details=details)
 
 
-def _with_policies(row: Mapping[str, Any]) -> dict[str, Any]:
+def _granted(ids: Sequence[str]) -> tuple[tuple[str, ...], bool]:
+    """The ids, and whether they are all there are and will be."""
+    return tuple(one for one in ids if one != "*"), "*" in ids
+
+
+def _with_grants(found: Mapping[str, Any]) -> dict[str, Any]:
+    ids, every = _granted(found["enterprise_projects"])
+    row = {**found, "enterprise_projects": ids, "sees_every_enterprise_project": every}
     granted = row["policies"]
     if granted is None:
         return {**row, "policies": (ADMINISTRATOR,)}

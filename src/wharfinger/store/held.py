@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from wharfinger.domain.errors import NotFoundError
-from wharfinger.domain.model import HeldImage
+from wharfinger.domain.model import Caller, HeldImage
 from wharfinger.store.database import Connection
 from wharfinger.store.named_sql import queries
+from wharfinger.store.registries import seen_by
 from wharfinger.store.writing import Tally, conclude, prepare_workspace
 
 _SQL = queries("held")
@@ -18,14 +19,15 @@ _WRITING = queries("writing")
 
 
 async def find_registry(
-    tx: Connection, *, registry_id: str | None = None, name: str | None = None
+    tx: Connection, caller: Caller, *, registry_id: str | None = None, name: str | None = None
 ) -> tuple[str, str]:
     """(id, name) of a registry that is given by one of them.
 
     Raises:
-        NotFoundError: the tenant has no such registry.
+        NotFoundError: the caller may see no such registry.
     """
-    cursor = await tx.execute(_SQL["find_registry"], {"id": registry_id, "name": name})
+    values = {**seen_by(caller), "id": registry_id, "name": name}
+    cursor = await tx.execute(_SQL["find_registry"], values)
     row = await cursor.fetchone()
     if row is None:
         raise NotFoundError(f"there is no registry {name or registry_id!r}")
@@ -70,13 +72,13 @@ async def accept(
     return tally.retired
 
 
-async def purge(tx: Connection, name: str) -> tuple[list[str], int]:
+async def purge(tx: Connection, caller: Caller, name: str) -> tuple[list[str], int]:
     """Erase every removed registry of a name; returns their ids, and how many images they had.
 
     Raises:
         NotFoundError: no registry of that name was removed.
     """
-    cursor = await tx.execute(_SQL["removed_registries"], {"name": name})
+    cursor = await tx.execute(_SQL["removed_registries"], {**seen_by(caller), "name": name})
     found = [str(row[0]) for row in await cursor.fetchall()]
     if not found:
         raise NotFoundError(f"no registry named {name!r} was removed; only those can be purged")

@@ -24,6 +24,7 @@ from wharfinger.domain.history import (
 from wharfinger.domain.model import Caller, Reason, VerdictState
 from wharfinger.store.database import Connection
 from wharfinger.store.named_sql import queries
+from wharfinger.store.registries import seen_by
 
 _SQL = queries("history")
 
@@ -106,7 +107,7 @@ async def changes(
     """The events with numbers above ``after``, up to ``newest``, oldest first."""
     cursor = await tx.execute(
         _SQL["changes"],
-        {**_scope(caller), "after": after, "newest": newest, "limit": limit},
+        {**seen_by(caller), "after": after, "newest": newest, "limit": limit},
         prepare=False,
     )
     return tuple(_struct(Change, row) for row in await cursor.fetchall())
@@ -118,7 +119,7 @@ async def images_as_of(
     """The images listed at a moment whose ids follow ``after``, by id."""
     name = wanted.name_contains
     values = {
-        **_scope(caller),
+        **seen_by(caller),
         **msgspec.structs.asdict(wanted),
         "name_pattern": None if name is None else _pattern(name),
         "seq": moment.seq,
@@ -134,14 +135,14 @@ async def verdicts_then(
     tx: Connection, caller: Caller, moment: Moment
 ) -> tuple[RegistryVerdict, ...]:
     """The registries that there were, with what the last run of each had told by then."""
-    values = {**_scope(caller), "at": moment.at, "seq": moment.seq}
+    values = {**seen_by(caller), "at": moment.at, "seq": moment.seq}
     cursor = await tx.execute(_SQL["verdicts_then"], values)
     return tuple(_verdict_then(row) for row in await cursor.fetchall())
 
 
 async def verdicts_now(tx: Connection, caller: Caller) -> tuple[RegistryVerdict, ...]:
     """Every registry with its verdict, by name."""
-    cursor = await tx.execute(_SQL["verdicts_now"], _scope(caller))
+    cursor = await tx.execute(_SQL["verdicts_now"], seen_by(caller))
     return tuple(
         RegistryVerdict(
             **_cost(row),
@@ -160,7 +161,7 @@ async def life_of(tx: Connection, caller: Caller, image: int) -> Life:
     Raises:
         NotFoundError: the tenant never had an image of that id.
     """
-    values = {**_scope(caller), "image": image}
+    values = {**seen_by(caller), "image": image}
     cursor = await tx.execute(_SQL["image"], values)
     row = await cursor.fetchone()
     if row is None:
@@ -177,7 +178,7 @@ async def find_image(tx: Connection, caller: Caller, *, registry: str, path: str
     Raises:
         NotFoundError: it was never seen.
     """
-    values = {**_scope(caller), "registry": registry, "path": path, "tag": tag}
+    values = {**seen_by(caller), "registry": registry, "path": path, "tag": tag}
     cursor = await tx.execute(_SQL["find_image"], values)
     row = await cursor.fetchone()
     if row is None:
@@ -196,7 +197,7 @@ async def runs(
 ) -> tuple[RunRecord, ...]:
     """Runs, newest first; ``before`` is (queued at, id) of the last one that was seen."""
     values = {
-        **_scope(caller),
+        **seen_by(caller),
         "run": run,
         "registry": registry,
         "queued_at": before and before[0],
@@ -217,7 +218,7 @@ async def differences(
     """What changed in a registry from one event number to another, in net; by image id."""
     low, high = sorted(span)
     values = {
-        **_scope(caller),
+        **seen_by(caller),
         "registry": registry,
         "low": low,
         "high": high,
@@ -254,13 +255,6 @@ async def is_due(tx: Connection, project_id: str) -> bool:
     cursor = await tx.execute(_SQL["is_due"], {"project": project_id})
     row = await cursor.fetchone()
     return bool(row and row[0])
-
-
-def _scope(caller: Caller) -> dict[str, Any]:
-    return {
-        "project": caller.project_id,
-        "enterprise_projects": list(caller.enterprise_projects),
-    }
 
 
 def _struct(kind: Any, row: Sequence[Any]) -> Any:

@@ -13,13 +13,14 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from wharfinger.domain.errors import ConflictError, InvalidParameterError, NotFoundError
-from wharfinger.domain.model import OURSELVES, Caller
+from wharfinger.domain.model import DEFAULT_ENTERPRISE_PROJECT, OURSELVES, Caller
 from wharfinger.domain.policy import SYSTEM_POLICIES, Policy
 from wharfinger.store import audit
 from wharfinger.store.database import Connection, Database, all_rows, first_row
 from wharfinger.store.named_sql import queries
 
 _SQL = queries("identity")
+_EPS = queries("enterprise_projects")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._@-]{0,63}")
 
 Kind = Literal["account", "user"]
@@ -59,6 +60,7 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
     disabled: bool
     created_at: dt.datetime
     grants: Sequence[Grant]
+    enterprise_projects: Sequence[str]  # by id; "*" for every one, later ones too
 
 
 class NamedPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,6 +103,8 @@ class Principals:
     ) -> str:
         """Make a user and return its id. Without a password it can only have access keys.
 
+        Of the enterprise projects it is granted the default one.
+
         Raises:
             InvalidParameterError: the name is out of its range.
             ConflictError: the account has a user of that name.
@@ -118,6 +122,15 @@ class Principals:
         try:
             async with self._database.tenant(account_id) as connection:
                 await connection.execute(_SQL["insert_user"], values)
+                if kind == "user":
+                    await connection.execute(
+                        _EPS["grant"],
+                        {
+                            "account": account_id,
+                            "principal": user_id,
+                            "id": DEFAULT_ENTERPRISE_PROJECT,
+                        },
+                    )
                 for one in grants:
                     await _grant(connection, account_id, user_id, one)
                 await _record_user(

@@ -15,6 +15,7 @@ from psycopg.types.json import Jsonb
 from wharfinger.domain.errors import ConflictError, NotFoundError
 from wharfinger.domain.model import (
     DEFAULT_ENTERPRISE_PROJECT,
+    Caller,
     Reason,
     RegistryCredential,
     RegistryRef,
@@ -104,6 +105,7 @@ class RegistryChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     """What is to be different about a registry; ``None`` leaves it as it is."""
 
     address: str | None = None
+    enterprise_project_id: str | None = None
     options: Mapping[str, Any] | None = None
     include: Sequence[str] | None = None
     exclude: Sequence[str] | None = None
@@ -119,6 +121,7 @@ class RegistrySettings(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     kind: str
     address: str
+    enterprise_project_id: str
     options: Mapping[str, Any]
     include: Sequence[str]
     exclude: Sequence[str]
@@ -214,18 +217,19 @@ async def open_registry(
     return RegistryRef(**{**row, "id": str(row["id"])}), credential
 
 
-async def list_registries(tx: Connection) -> list[RegistryStatus]:
-    """Every registry of the transaction's tenant, by name."""
+async def list_registries(tx: Connection, caller: Caller) -> list[RegistryStatus]:
+    """Every registry that the caller may see, by name."""
     async with tx.cursor(row_factory=dict_row) as cursor:
-        await cursor.execute(_SQL["list"])
+        await cursor.execute(_SQL["list"], seen_by(caller))
         return [RegistryStatus(**{**row, "id": str(row["id"])}) for row in await cursor.fetchall()]
 
 
 async def select_registries(
-    tx: Connection, *, kind: str | None = None, names: Sequence[str] = ()
+    tx: Connection, caller: Caller, *, kind: str | None = None, names: Sequence[str] = ()
 ) -> list[tuple[str, str, str, str]]:
-    """(id, name, kind, enterprise project) of registries, by kind and by name."""
-    cursor = await tx.execute(_SQL["select"], {"kind": kind, "names": list(names) or None})
+    """(id, name, kind, enterprise project) of registries the caller may see, by kind and name."""
+    values = {**seen_by(caller), "kind": kind, "names": list(names) or None}
+    cursor = await tx.execute(_SQL["select"], values)
     return [(str(i), n, k, e) for i, n, k, e in await cursor.fetchall()]
 
 
@@ -335,6 +339,14 @@ async def remove_registry(tx: Connection, project_id: str, registry_id: str) -> 
     await conclude(tx, scope, tally)
     await tx.execute(_SQL["remove"], scope)
     return tally.retired
+
+
+def seen_by(caller: Caller) -> dict[str, Any]:
+    """The values of a query's first wall: whose registries, and of which enterprise projects."""
+    return {
+        "project": caller.project_id,
+        "enterprise_projects": list(caller.enterprise_projects),
+    }
 
 
 def _repository_status(row: Sequence[Any]) -> RepositoryStatus:

@@ -707,7 +707,8 @@ async def open_work(tx: Connection, run_id: str) -> tuple[bool, list[int]]:
 class TaskQuestion(msgspec.Struct, frozen=True, kw_only=True):
     """Which tasks are asked for, in the words of the table; ``None`` leaves a question out."""
 
-    enterprise_projects: Sequence[str]
+    project: str
+    enterprise_projects: list[str]
     task_id: str | None = None
     name_pattern: str | None = None
     sync_type: str | None = None
@@ -720,25 +721,25 @@ async def list_tasks(
     tx: Connection, question: TaskQuestion, *, offset: int, limit: int
 ) -> tuple[int, list[TaskProgress]]:
     """Tasks, newest first: how many there are in all, and one page of them."""
-    parameters = {
-        **msgspec.structs.asdict(question),
-        "enterprise_projects": list(question.enterprise_projects),
-    }
+    parameters = msgspec.structs.asdict(question)
     cursor = await tx.execute(_SQL["list_tasks"], {**parameters, "offset": offset, "limit": limit})
     rows = await cursor.fetchall()
     if not rows and offset:
         cursor = await tx.execute(_SQL["list_tasks"], {**parameters, "offset": 0, "limit": 1})
         first = await cursor.fetchone()
         return (first[4] if first else 0), []
-    tasks = await read_tasks(tx, [(str(r[0]), r[1], r[2], r[3], r[5]) for r in rows])
+    tasks = await _read_tasks(tx, question, [(str(r[0]), r[1], r[2], r[3], r[5]) for r in rows])
     return (rows[0][4] if rows else 0), tasks
 
 
-async def read_tasks(
-    tx: Connection, tasks: Sequence[tuple[str, str, str, dt.datetime, bool]]
+async def _read_tasks(
+    tx: Connection,
+    question: TaskQuestion,
+    tasks: Sequence[tuple[str, str, str, dt.datetime, bool]],
 ) -> list[TaskProgress]:
     """Tasks given as (id, name, sync type, created at, everything), with their runs."""
-    cursor = await tx.execute(_SQL["progress"], {"tasks": [t[0] for t in tasks]})
+    scope = {"project": question.project, "enterprise_projects": question.enterprise_projects}
+    cursor = await tx.execute(_SQL["progress"], {**scope, "tasks": [t[0] for t in tasks]})
     runs: dict[str, list[RunProgress]] = {}
     for row in await cursor.fetchall():
         runs.setdefault(str(row[21]), []).append(_progress(row))

@@ -21,7 +21,7 @@ from wharfinger.domain.errors import (
     NotGrantedError,
     StoreUnavailableError,
 )
-from wharfinger.domain.model import Caller
+from wharfinger.domain.model import ALL_GRANTED_ENTERPRISE_PROJECTS, Caller
 from wharfinger.http.answers import RETRY_AFTER_S, GatewayError
 from wharfinger.http.authentication import authenticated, check_action, check_project
 from wharfinger.http.failures import AnyRequest, answer_failure
@@ -45,7 +45,10 @@ _STATUS: tuple[tuple[type[CallerError], int], ...] = (
 
 
 class ApiCall(msgspec.Struct, frozen=True, kw_only=True):
-    """One authenticated call on the caller's own project."""
+    """One authenticated call on the caller's own project.
+
+    Its caller sees the enterprise projects that the call speaks of, and no others.
+    """
 
     caller: Caller
     query: Parameters
@@ -88,15 +91,17 @@ async def api_call(request: AnyRequest, services: TheServices) -> ApiCall:
 
     Raises:
         NotAuthenticatedError: nobody we know.
-        NotGrantedError: the project is not the caller's.
+        NotGrantedError: the project or the enterprise project is not the caller's.
         NotAllowedError: no policy of the caller's allows the route's action.
     """
     caller = await authenticated(request, services)
     check_project(str(request.path_params["project_id"]), caller)
     check_action(request, caller)
+    query = Parameters(request.scope["query_string"])
+    asked_for = query.text("enterprise_project_id", longest=256) or ALL_GRANTED_ENTERPRISE_PROJECTS
     return ApiCall(
-        caller=caller,
-        query=Parameters(request.scope["query_string"]),
+        caller=caller.within(asked_for),
+        query=query,
         body=await request.body(),
         accept=request.headers.get("accept", ""),
         if_none_match=request.headers.get("if-none-match", ""),

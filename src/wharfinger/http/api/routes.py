@@ -20,6 +20,14 @@ from wharfinger.domain.history import (
 from wharfinger.domain.model import HeldImage, VerdictState
 from wharfinger.http.api.audit import list_audit
 from wharfinger.http.api.call import TheApiCall, answer_api_failure, api_call, cursor
+from wharfinger.http.api.enterprise_projects import (
+    change_enterprise_project,
+    create_enterprise_project,
+    grant_enterprise_project,
+    list_enterprise_grants,
+    list_enterprise_projects,
+    revoke_enterprise_project,
+)
 from wharfinger.http.api.images import list_facets, list_images
 from wharfinger.http.api.labels import list_labels, remove_label, set_label
 from wharfinger.http.api.schedules import list_schedules, set_schedule
@@ -221,6 +229,12 @@ def make_api() -> Router:
             accept_held,
             examine_registry,
             receive_notification,
+            list_enterprise_projects,
+            create_enterprise_project,
+            change_enterprise_project,
+            list_enterprise_grants,
+            grant_enterprise_project,
+            revoke_enterprise_project,
             list_audit,
             list_schedules,
             set_schedule,

@@ -15,7 +15,6 @@ from wharfinger.http.authentication import authenticated, check_action, check_pr
 from wharfinger.http.failures import AnyRequest, UnreadableBodyError
 from wharfinger.http.parameters import Parameters, checked_text
 from wharfinger.http.services import TheServices
-from wharfinger.service.inventory import granted_enterprise_projects
 
 T = TypeVar("T")
 
@@ -33,13 +32,15 @@ IMAGE_TYPE_OF_KIND = {kind: image_type for image_type, kind in KIND_OF_IMAGE_TYP
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
-    """One authenticated call on the caller's own project."""
+    """One authenticated call on the caller's own project.
+
+    Its caller sees the enterprise projects that the call speaks of, and no others.
+    """
 
     caller: Caller
     query: Parameters
     body: bytes
     enterprise_project_id: str
-    enterprise_projects: tuple[str, ...]
 
     def scope(
         self,
@@ -51,7 +52,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     ) -> RegistryScope:
         """Return the registries the call may speak of."""
         return RegistryScope(
-            enterprise_projects=self.enterprise_projects,
+            enterprise_projects=self.caller.enterprise_projects,
             registry_name=registry_name,
             kinds=kinds,
             instance_id=instance_id,
@@ -86,11 +87,10 @@ async def hss_call(request: AnyRequest, services: TheServices) -> Call:
     query = Parameters(request.scope["query_string"])
     wanted = query.text("enterprise_project_id", longest=256) or DEFAULT_ENTERPRISE_PROJECT
     return Call(
-        caller=caller,
+        caller=caller.within(wanted),
         query=query,
         body=await request.body(),
         enterprise_project_id=wanted,
-        enterprise_projects=granted_enterprise_projects(caller, wanted),
     )
 
 

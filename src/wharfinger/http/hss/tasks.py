@@ -74,7 +74,6 @@ def _filter(call: Call) -> TaskFilter:
         created_from=_time(query, "create_time"),
         created_to=_time(query, "end_time"),
         status=query.choice("task_status", ("scanning", "finished")),
-        enterprise_projects=call.enterprise_projects,
     )
 
 

@@ -8,11 +8,16 @@ VALUES (tenant(), %(kind)s, %(principal)s, %(user_id)s, %(user_name)s, %(access_
     %(user_agent)s, %(request_id)s, %(action)s, %(target)s, %(name)s, %(outcome)s, %(details)s)
 
 -- name: list
--- Newest first. What a filter leaves null is not asked for.
+-- Newest first. What a filter leaves null is not asked for. Who does not see every enterprise
+-- project is told of their own doing, and of the registries that they see.
 SELECT a.id, a.at, a.kind, a.principal, a.user_id, a.user_name, a.access_key, a.source,
     a.user_agent, a.request_id, a.action, a.target, a.target_name, a.outcome, a.details
 FROM audit a
-WHERE a.project_id = %(project)s AND (%(before)s::bigint IS NULL OR a.id < %(before)s)
+WHERE a.project_id = %(project)s
+  AND (%(everything)s OR (a.user_id <> '' AND a.user_id = %(me)s) OR a.target = ANY(ARRAY(
+    SELECT 'registry ' || g.id::text FROM registry g
+    WHERE g.project_id = %(project)s AND g.enterprise_project_id = ANY(%(enterprise_projects)s))))
+  AND (%(before)s::bigint IS NULL OR a.id < %(before)s)
   AND (%(kind)s::text IS NULL OR a.kind = %(kind)s)
   AND (%(action)s::text IS NULL OR a.action = %(action)s)
   AND (%(outcome)s::text IS NULL OR a.outcome = %(outcome)s)
@@ -29,7 +34,11 @@ ORDER BY a.id DESC LIMIT %(limit)s OFFSET %(offset)s
 
 -- name: count
 SELECT count(*) FROM audit a
-WHERE a.project_id = %(project)s AND (%(before)s::bigint IS NULL OR a.id < %(before)s)
+WHERE a.project_id = %(project)s
+  AND (%(everything)s OR (a.user_id <> '' AND a.user_id = %(me)s) OR a.target = ANY(ARRAY(
+    SELECT 'registry ' || g.id::text FROM registry g
+    WHERE g.project_id = %(project)s AND g.enterprise_project_id = ANY(%(enterprise_projects)s))))
+  AND (%(before)s::bigint IS NULL OR a.id < %(before)s)
   AND (%(kind)s::text IS NULL OR a.kind = %(kind)s)
   AND (%(action)s::text IS NULL OR a.action = %(action)s)
   AND (%(outcome)s::text IS NULL OR a.outcome = %(outcome)s)

@@ -2,7 +2,8 @@
 
 -- name: find_registry
 SELECT id, name FROM registry
-WHERE removed_at IS NULL
+WHERE project_id = %(project)s AND removed_at IS NULL
+  AND enterprise_project_id = ANY(%(enterprise_projects)s)
   AND (%(id)s::uuid IS NULL OR id = %(id)s) AND (%(name)s::text IS NULL OR name = %(name)s)
 
 -- name: list
@@ -59,4 +60,6 @@ WHERE g.id = %(registry)s
 
 -- name: removed_registries
 SELECT id FROM registry
-WHERE name = %(name)s AND removed_at IS NOT NULL ORDER BY removed_at
+WHERE project_id = %(project)s AND name = %(name)s AND removed_at IS NOT NULL
+  AND enterprise_project_id = ANY(%(enterprise_projects)s)
+ORDER BY removed_at

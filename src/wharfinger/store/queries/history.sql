@@ -19,8 +19,11 @@ SELECT e.seq, e.kind, e.at, e.run_id::text, e.registry_id::text, g.name, e.image
 FROM event e
 LEFT JOIN repository r ON r.id = e.repository_id
 LEFT JOIN registry g ON g.id = e.registry_id
+LEFT JOIN purged_registry p ON p.id = e.registry_id
 WHERE e.project_id = %(project)s AND e.seq > %(after)s AND e.seq <= %(newest)s
-  AND (g.id IS NULL OR g.enterprise_project_id = ANY(%(enterprise_projects)s))
+  -- What was erased before it was remembered where, was in the default one: there was no other.
+  AND coalesce(g.enterprise_project_id, p.enterprise_project_id, '0')
+    = ANY(%(enterprise_projects)s)
 ORDER BY e.seq LIMIT %(limit)s
 
 -- name: images_as_of
@@ -71,7 +74,8 @@ LEFT JOIN LATERAL (
       AND r.outcome IN ('complete', 'held') AND r.repositories_skipped = 0
     ORDER BY r.finished_at DESC LIMIT 1
 ) whole ON true
-WHERE g.created_at <= %(at)s AND (g.removed_at IS NULL OR g.removed_at > %(at)s)
+WHERE g.project_id = %(project)s AND g.created_at <= %(at)s 
+  AND (g.removed_at IS NULL OR g.removed_at > %(at)s)
   AND g.enterprise_project_id = ANY(%(enterprise_projects)s)
 ORDER BY g.name, g.id
 
@@ -90,7 +94,8 @@ LEFT JOIN LATERAL (
     WHERE r.registry_id = g.id AND r.kind = 'sync' AND r.state = 'finished'
     ORDER BY r.queued_at DESC LIMIT 1
 ) last ON true
-WHERE g.removed_at IS NULL AND g.enterprise_project_id = ANY(%(enterprise_projects)s)
+WHERE g.project_id = %(project)s AND g.removed_at IS NULL
+  AND g.enterprise_project_id = ANY(%(enterprise_projects)s)
 ORDER BY g.name
 
 -- name: image

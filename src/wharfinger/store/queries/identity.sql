@@ -18,7 +18,7 @@ SELECT id, name FROM projects_of(%(account)s, %(user)s)
 
 -- name: find_credential
 SELECT access_key, project_id, project_name, account_id, secret_sealed, expires_at,
-    security_digest, user_id, user_name, policies
+    security_digest, user_id, user_name, policies, enterprise_projects
 FROM find_credential(%(access_key)s)
 
 -- name: insert_credential
@@ -54,7 +54,7 @@ RETURNING access_key
 
 -- name: find_token
 SELECT project_id, project_name, account_id, scope, created_at, expires_at, revoked,
-    user_id, user_name, policies
+    user_id, user_name, policies, enterprise_projects
 FROM find_token(%(digest)s)
 
 -- name: insert_token
@@ -83,7 +83,10 @@ SELECT p.id, p.name, p.kind, p.password_hash IS NOT NULL AS has_password,
     coalesce((
         SELECT jsonb_agg(jsonb_build_object('policy', g.policy, 'project', g.on_project_id)
             ORDER BY g.id)
-        FROM policy_grant g WHERE g.principal_id = p.id), '[]') AS grants
+        FROM policy_grant g WHERE g.principal_id = p.id), '[]') AS grants,
+    ARRAY(
+        SELECT coalesce(g.enterprise_project_id, '*') FROM enterprise_project_grant g
+        WHERE g.principal_id = p.id ORDER BY 1) AS enterprise_projects
 FROM principal p ORDER BY p.created_at, p.id
 
 -- name: set_password

@@ -35,11 +35,14 @@ LEFT JOIN LATERAL (
     WHERE r.registry_id = g.id AND r.kind = 'sync' AND r.state = 'finished'
     ORDER BY r.queued_at DESC LIMIT 1
 ) last ON true
-WHERE g.removed_at IS NULL ORDER BY g.name
+WHERE g.project_id = %(project)s AND g.removed_at IS NULL
+  AND g.enterprise_project_id = ANY(%(enterprise_projects)s)
+ORDER BY g.name
 
 -- name: select
 SELECT id, name, kind, enterprise_project_id FROM registry
-WHERE removed_at IS NULL
+WHERE project_id = %(project)s AND removed_at IS NULL
+  AND enterprise_project_id = ANY(%(enterprise_projects)s)
   AND (%(kind)s::text IS NULL OR kind = %(kind)s)
   AND (%(names)s::text[] IS NULL OR name = ANY(%(names)s))
 ORDER BY name
@@ -56,15 +59,17 @@ UPDATE run SET state = 'finished', outcome = 'failed', finished_at = now(),
 WHERE registry_id = %(registry)s AND state <> 'finished'
 
 -- name: configuration
-SELECT name, kind, address, options, include, exclude, stale_after, two_strikes, ca_pem, hss,
+SELECT name, kind, address, enterprise_project_id, options, include, exclude, stale_after,
+    two_strikes, ca_pem, hss,
     credential_kind, credential_identity
 FROM registry WHERE id = %(registry)s AND removed_at IS NULL FOR NO KEY UPDATE
 
 -- name: change
 -- Whatever decides what a listing contains begins a new generation, whose first complete listing
 -- holds all retirements, and whose cursors nobody else's are.
-UPDATE registry SET address = %(address)s, options = %(options)s, include = %(include)s,
-    exclude = %(exclude)s, stale_after = %(stale_after)s, two_strikes = %(two_strikes)s,
+UPDATE registry SET address = %(address)s, enterprise_project_id = %(enterprise_project_id)s,
+    options = %(options)s, include = %(include)s, exclude = %(exclude)s,
+    stale_after = %(stale_after)s, two_strikes = %(two_strikes)s,
     ca_pem = %(ca_pem)s, hss = %(hss)s, config_generation = config_generation + %(generations)s,
     allow_private_networks = allow_private_networks AND %(stays_private)s
 WHERE id = %(registry)s

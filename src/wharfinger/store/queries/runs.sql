@@ -307,7 +307,8 @@ SELECT r.id, r.registry_id, g.name, g.kind, r.state, r.outcome, r.is_full, r.rep
     r.repositories_done, r.repositories_failed, r.images, r.requests, r.added, r.moved, r.retired,
     r.restored, r.held, r.queued_at, r.started_at, r.finished_at, r.reasons, t.task_id
 FROM task_run t JOIN run r ON r.id = t.run_id JOIN registry g ON g.id = r.registry_id
-WHERE t.task_id = ANY(%(tasks)s)
+WHERE t.project_id = %(project)s AND t.task_id = ANY(%(tasks)s)
+  AND g.enterprise_project_id = ANY(%(enterprise_projects)s)
 ORDER BY g.name, r.id
 
 -- name: orphaned_runs
@@ -326,11 +327,13 @@ SELECT EXISTS (SELECT FROM run WHERE id = %(run)s AND state <> 'finished')
         WHERE j.status IN ('todo', 'doing') AND j.args ->> 'run_id' = %(run)s::text)
 
 -- name: list_tasks
--- A task is visible when one of its runs is in an enterprise project that was asked for.
+-- A task is visible when one of its runs is in an enterprise project that was asked for, and so far
+-- as they are.
 SELECT t.id, t.name, t.sync_type, t.created_at, count(*) OVER () AS total,
     coalesce((t.requested ->> 'all')::boolean, t.requested -> 'names' = '[]', false)
 FROM task t
-WHERE (%(task_id)s::uuid IS NULL OR t.id = %(task_id)s)
+WHERE t.project_id = %(project)s
+  AND (%(task_id)s::uuid IS NULL OR t.id = %(task_id)s)
   AND (%(name_pattern)s::text IS NULL OR t.name ILIKE %(name_pattern)s)
   AND (%(sync_type)s::text IS NULL OR t.sync_type = %(sync_type)s)
   AND (%(created_from)s::timestamptz IS NULL OR t.created_at >= %(created_from)s)
@@ -339,8 +342,9 @@ WHERE (%(task_id)s::uuid IS NULL OR t.id = %(task_id)s)
     SELECT FROM task_run tr JOIN run r ON r.id = tr.run_id JOIN registry g ON g.id = r.registry_id
     WHERE tr.task_id = t.id AND g.enterprise_project_id = ANY(%(enterprise_projects)s))
   AND (%(unfinished)s::boolean IS NULL OR %(unfinished)s = EXISTS (
-    SELECT FROM task_run tr JOIN run r ON r.id = tr.run_id
-    WHERE tr.task_id = t.id AND r.state <> 'finished'))
+    SELECT FROM task_run tr JOIN run r ON r.id = tr.run_id JOIN registry g ON g.id = r.registry_id
+    WHERE tr.task_id = t.id AND r.state <> 'finished'
+      AND g.enterprise_project_id = ANY(%(enterprise_projects)s)))
 ORDER BY t.created_at DESC, t.id
 LIMIT %(limit)s OFFSET %(offset)s
 
