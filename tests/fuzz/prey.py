@@ -90,6 +90,11 @@ class Prey:
         assert not self.complaints(), f"the log complains:\n{self.complaints()}"
         assert grown < MOST_GROWTH, f"{resident:.0f} MB became {self.resident_mb:.0f} MB"
 
+    def answers(self, path: str) -> bool:
+        """Whether a plain call is answered well."""
+        with urllib.request.urlopen(self.url + path, timeout=5) as answer:
+            return answer.status == 200
+
     def warm_up(self) -> None:
         """Have loaded what is loaded once, so that what grows later grows for ever."""
         if self.is_warm:

@@ -173,6 +173,20 @@ def test_trailers_without_an_end_are_cut_off(strict):
         assert wire.is_closed()
 
 
+def test_a_body_in_tiny_pieces_is_cut_off(strict):
+    head = b"POST /nowhere HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+    with Wire(strict) as wire:
+        wire.send(head + b"1\r\n \r\n" * 900 + b"0\r\n\r\n")
+        assert wire.answer()[0] == 404
+        wire.send(head + b"1\r\n \r\n" * 100_000)
+        status, message = wire.refusal()
+        assert wire.is_closed()
+
+    assert status == 400
+    assert "pieces that are too small" in message
+
+
 def test_who_asks_before_sending_a_body_too_large_need_not_send_it(strict):
     with Wire(strict) as wire:
         wire.send(

@@ -236,7 +236,7 @@ def test_every_change_is_audited(house, tenant, api, web, user):
         (tenant.id,),
     ).fetchall()
 
-    which = f"enterprise project {web}"
+    which = f"enterprise_project {web}"
     assert entries == [
         ("enterprise_project.create", which, "done", {"name": "web"}),
         ("enterprise_project.change", which, "done", {"name": "shop"}),

@@ -30,6 +30,8 @@ _LOOK_S = 1.0
 _STALLED_BYTES = 16 * 1024
 # Connections beyond the limit that are still told so; those beyond are closed without a word.
 _TOLD = 64
+# A body may come in so many pieces of any size; more must be so large on average.
+_FREE_PIECES, _SMALLEST_PIECE = 1000, 64
 # After an answer to what we did not read, we listen so long: who is still sending would otherwise
 # see a reset connection instead of the answer.
 _LINGER_S = 2.0
@@ -62,11 +64,34 @@ class ServerConfig(uvicorn.Config):
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
 
 
+class _TooFineError(h11.RemoteProtocolError):
+    """A body comes in pieces so small that reading them costs more than sending them."""
+
+
+class _Reader(h11.Connection):
+    """Reads requests, and refuses a body in tiny pieces: each costs as much as a large one."""
+
+    _pieces = _size = 0
+
+    def next_event(self) -> Any:
+        """Read the next event."""
+        event = super().next_event()
+        if type(event) is h11.Request:
+            self._pieces = self._size = 0
+        elif type(event) is h11.Data:
+            self._pieces += 1
+            self._size += len(event.data)
+            if self._pieces > _FREE_PIECES and self._size < self._pieces * _SMALLEST_PIECE:
+                raise _TooFineError("the pieces are too small")
+        return event
+
+
 class Connection(H11Protocol):
     """One connection. It ends when its client is too slow, to send or to read."""
 
     def __init__(self, config: uvicorn.Config, *arguments: Any, **named: Any) -> None:
         super().__init__(config, *arguments, **named)
+        self.conn = _Reader(h11.SERVER, _MAX_HEAD_BYTES)
         self._limits = cast("ServerConfig", config).limits
         # Since when the head of a request is awaited; None while one is carried out.
         self._waits_since: float | None = None
@@ -190,7 +215,9 @@ class Connection(H11Protocol):
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words
         """Word what cannot be read as a request, as the gateway does."""
         error = sys.exc_info()[1]
-        if getattr(error, "error_status_hint", 400) != 431:
+        if isinstance(error, _TooFineError):
+            self._refuse(400, "API request error: the body comes in pieces that are too small")
+        elif getattr(error, "error_status_hint", 400) != 431:
             self._refuse(400, "API request error: this is not HTTP/1.1")
         elif b"\n" not in self.conn.trailing_data[0][:MAX_URI_BYTES]:
             self._refuse(414, "Request URI is longer than 32 KB")

@@ -141,7 +141,7 @@ async def _record(
         tx,
         account,
         f"enterprise_project.{what}",
-        target=f"enterprise project {target}",
+        target=f"enterprise_project {target}",
         outcome="done",
         details=details,
     )
