@@ -32,7 +32,6 @@ READING = {
     "credential list",
     "user list",
     "policy list",
-    "enterprise-project list",
     "audit list",
     "audit strangers",
     "image history",
@@ -44,6 +43,7 @@ READING = {
     "label list",
     "doctor",
     "swr instances",
+    "enterprise-project list",
 }
 # In the order in which each finds what it needs: words, standard input, and the entry it leaves.
 CHANGING = {
@@ -60,11 +60,11 @@ CHANGING = {
     "user grant": (("alice", "read-only", *PROJECT), "", "user.grant"),
     "user revoke": (("alice", "mine", *PROJECT), "", "user.revoke"),
     "enterprise-project create": (("web", *PROJECT), "", "enterprise_project.create"),
-    "enterprise-project rename": (("ID", "shop", *PROJECT), "", "enterprise_project.change"),
-    "enterprise-project disable": (("ID", *PROJECT), "", "enterprise_project.change"),
-    "enterprise-project enable": (("ID", *PROJECT), "", "enterprise_project.change"),
-    "enterprise-project grant": (("alice", "ID", *PROJECT), "", "enterprise_project.grant"),
-    "enterprise-project revoke": (("alice", "ID", *PROJECT), "", "enterprise_project.revoke"),
+    "enterprise-project rename": (("WEB", "shop", *PROJECT), "", "enterprise_project.change"),
+    "enterprise-project disable": (("WEB", *PROJECT), "", "enterprise_project.change"),
+    "enterprise-project enable": (("WEB", *PROJECT), "", "enterprise_project.change"),
+    "enterprise-project grant": (("alice", "WEB", *PROJECT), "", "enterprise_project.grant"),
+    "enterprise-project revoke": (("alice", "WEB", *PROJECT), "", "enterprise_project.revoke"),
     "policy delete": (("mine", *PROJECT), "", "policy.delete"),
     "credential create": ((*PROJECT, "--user", "alice"), "", "credential.create"),
     "credential rotate": (("KEY", *PROJECT), "", "credential.rotate"),
@@ -124,7 +124,7 @@ class Terminal:
             '{"Version": "1.1", "Statement": [{"Effect": "Allow", "Action": ["hss:images:list"]}]}'
         )
         self.key = ""
-        self.enterprise_project = ""
+        self.web = ""
         self.shown = set()
         self._environment = {
             "WHARFINGER_DATA_DIR": str(folder),
@@ -134,24 +134,20 @@ class Terminal:
         }
 
     def run(self, command, words, stdin=""):
-        known = {
-            "POLICY": str(self.policy),
-            "KEY": self.key,
-            "ID": self.enterprise_project,
-        }
-        filled = [known.get(word, word) for word in words]
+        places = {"POLICY": str(self.policy), "KEY": self.key, "WEB": self.web}
+        filled = [places.get(word, word) for word in words]
         done = CliRunner().invoke(
             app, [*command.split(), *filled], input=stdin, env=self._environment
         )
         assert done.exit_code == EXIT_CODES.get(command, 0), (command, done.output, done.exception)
-        self._remember(done.stdout)
+        self._remember(command, done.stdout)
         return done.stdout
 
-    def _remember(self, text):
+    def _remember(self, command, text):
+        if command == "enterprise-project create":
+            self.web = text.strip()
         if found := re.search(r"^access_key  (\S+)$", text, re.MULTILINE):
             self.key = found[1]
-        if found := re.search(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", text, re.MULTILINE):
-            self.enterprise_project = self.enterprise_project or found[0]
         # Every secret that is shown once: a secret key, or a token.
         self.shown |= set(
             re.findall(r"^(?:secret_key  |token  )?([\w-]{40,})$", text, re.MULTILINE)

@@ -88,7 +88,7 @@ def test_a_project_without_registries_is_told_how_to_add_one(commands):
     failed = commands.json("sync", "--project", "bare", code=1)
 
     assert failed["error_code"] == "not_configured"
-    assert "wharfinger registry add --project bare" in failed["error_msg"]
+    assert "wharfinger swr configure --project bare" in failed["error_msg"]
 
 
 def test_full_reads_what_stands_too(commands, synced):

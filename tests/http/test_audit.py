@@ -12,10 +12,13 @@ import pytest
 from clients import call, sdk_client
 from psycopg import sql
 
+from wharfinger.domain.model import ALL_GRANTED_ENTERPRISE_PROJECTS as ALL
+from wharfinger.domain.model import Caller
 from wharfinger.domain.policy import read_policy
 from wharfinger.http.app import create_app
 from wharfinger.http.hss.not_offered import NOT_OFFERED
 from wharfinger.identity.passwords import hash_password
+from wharfinger.service.enterprise_projects import EnterpriseProjects
 
 HOUR = dt.timedelta(hours=1)
 PASSWORD = "planted-password"
@@ -37,13 +40,18 @@ def tenant(house):
     tenant.registry_id = str(tenant.registry("docker", "Other", stale_after="1 day"))
     tenant.registry("swr", "SwrPrivate")
     tenant.alice = add_user(house, tenant, "alice", {"Effect": "Allow", "Action": ["*:*:*"]})
-    # Every enterprise project, so that all of the audit is hers to read.
-    house.sql.execute(
-        "INSERT INTO enterprise_project_grant (project_id, principal_id)"
-        " SELECT project_id, id FROM principal WHERE project_id = %s",
-        (tenant.id,),
-    )
+    house.run(EnterpriseProjects(house.database).grant(account_of(tenant), ALL, "alice"))
     return tenant
+
+
+def account_of(tenant):
+    return Caller(
+        project_id=tenant.id,
+        project_name="",
+        principal="test",
+        account_id=tenant.id,
+        sees_every_enterprise_project=True,
+    )
 
 
 def add_user(house, tenant, name, *statements):
@@ -187,29 +195,29 @@ def delete_registries(house, tenant):
     return post(house, path, tenant.alice, {"ids": [tenant.registry_id]})
 
 
-def eps_path(tenant, *below):
-    return "/".join((f"/api/v1/projects/{tenant.id}/enterprise-projects", *below))
+def new_enterprise_project(house, tenant):
+    name = uuid.uuid4().hex
+    made = house.run(EnterpriseProjects(house.database).create(account_of(tenant), name))
+    return f"/api/v1/projects/{tenant.id}/enterprise-projects/{made.id}"
 
 
-def make_enterprise_project(house, tenant):
-    return post(house, eps_path(tenant), tenant.alice, {"name": "web"})
+def create_enterprise_project(house, tenant):
+    path = f"/api/v1/projects/{tenant.id}/enterprise-projects"
+    return post(house, path, tenant.alice, {"name": "web"})
 
 
 def change_enterprise_project(house, tenant):
-    body = b'{"name": "shop"}'
-    _, _, made = call(house, eps_path(tenant), method="POST", token=tenant.token, body=body)
-    tenant.sql.execute("DELETE FROM audit WHERE action = 'enterprise_project.create'")
-    path = eps_path(tenant, made["id"])
-    return send(house, path, method="PUT", token=tenant.alice, body=b'{"disabled": true}')
+    path = new_enterprise_project(house, tenant)
+    return send(house, path, method="PUT", token=tenant.alice, body=b'{"name": "shop"}')
 
 
 def grant_enterprise_project(house, tenant):
-    path = eps_path(tenant, "all_granted_eps", "grants")
-    return post(house, path, tenant.alice, {"user": "alice"})
+    path = new_enterprise_project(house, tenant)
+    return post(house, f"{path}/grants", tenant.alice, {"user": "alice"})
 
 
 def revoke_enterprise_project(house, tenant):
-    path = eps_path(tenant, "0", "grants", "alice")
+    path = f"/api/v1/projects/{tenant.id}/enterprise-projects/{ALL}/grants/alice"
     return send(house, path, method="DELETE", token=tenant.alice)
 
 
@@ -249,7 +257,7 @@ CHANGES = {
     (
         "POST",
         "/api/v1/projects/{project_id}/enterprise-projects",
-    ): (make_enterprise_project, "enterprise_project.create"),
+    ): (create_enterprise_project, "enterprise_project.create"),
     (
         "PUT",
         "/api/v1/projects/{project_id}/enterprise-projects/{enterprise_project_id}",
@@ -336,8 +344,6 @@ def unknown_grant():
 
 
 def test_notifications_are_counted_by_the_minute(house, tenant):
-    from wharfinger.domain.model import Caller
-
     caller = Caller(project_id=tenant.id, project_name="", principal="test")
     made = house.run(house.hints.make_token(caller, "docker"))
     headers = {"Authorization": f"Bearer {made.token}"}

@@ -108,7 +108,7 @@ def body_for(handler, tenant):
 
 
 def parameters_of(path, handler):
-    return (*api_of(path).query, *operation_of(path, handler).query)
+    return api_of(path).query_of(operation_of(path, handler))
 
 
 def queries(parameters):

@@ -109,6 +109,7 @@ async def ask(app, question: Question) -> Answer:
         "headers": [
             (b"host", b"127.0.0.1:8080"),
             (b"content-type", b"application/json"),
+            (b"content-length", str(len(question.body)).encode()),
             *((name.lower().encode(), value.encode()) for name, value in question.headers),
         ],
         "client": ("127.0.0.1", 40000),

@@ -8,7 +8,7 @@ import structlog
 
 from wharfinger.domain.errors import CredentialsNeededError, InvalidParameterError
 from wharfinger.domain.model import RegistryCredential
-from wharfinger.sources.references import MOST_BYTES, References, check_reference
+from wharfinger.sources._references import MOST_BYTES, References, check_reference
 
 SECRET = "correct-horse-battery"
 

@@ -71,7 +71,7 @@ def set_label(
 @labels.command("remove")
 def remove_label(
     registry: RegistryArgument,
-    key: Annotated[str, typer.Argument(metavar="KEY")],
+    key: Annotated[str, typer.Argument(metavar="KEY", help="owner, for instance.")],
     project: ProjectOption,
     namespace: NamespaceOption = None,
     repository: RepositoryOption = None,

@@ -42,6 +42,7 @@ class Operation:
 
     Attributes:
         query: its parameters beside those that all routes of its API have.
+        on_its_own: whether it has none of those.
         headers: header fields it reads.
         body: the shape of the body it reads; anything at all for ``Any``.
         body_required: whether a call without a body is an error.
@@ -52,6 +53,7 @@ class Operation:
     """
 
     query: tuple[Parameter, ...] = ()
+    on_its_own: bool = False
     headers: tuple[Parameter, ...] = ()
     body: Any = None
     body_required: bool = True
@@ -78,6 +80,10 @@ class Api:
     described: Mapping[str, Operation]
     query: tuple[Parameter, ...] = ()
     headers: tuple[Parameter, ...] = ()
+
+    def query_of(self, said: Operation) -> tuple[Parameter, ...]:
+        """Every query parameter of a route."""
+        return said.query if said.on_its_own else (*self.query, *said.query)
 
 
 def text(name: str, *, longest: int, shortest: int = 1, required: bool = False) -> Parameter:

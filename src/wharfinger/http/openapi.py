@@ -157,9 +157,7 @@ def _operation(
         {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
         for name in _PATH_PARAMETER.findall(path)
     ]
-    parameters += [
-        one.as_openapi() for one in (*api.query, *said.query, *api.headers, *said.headers)
-    ]
+    parameters += [one.as_openapi() for one in (*api.query_of(said), *api.headers, *said.headers)]
     shown: dict[str, Any] = {
         "operationId": _operation_id(method, path, handler),
         "tags": [api.tag],

@@ -21,7 +21,7 @@ from wharfinger.domain.model import (
     RepositoryFilter,
 )
 from wharfinger.domain.ports import Authorise, Http, Reply, Request, Source
-from wharfinger.sources.references import check_reference
+from wharfinger.sources._references import check_reference
 
 T = TypeVar("T")
 

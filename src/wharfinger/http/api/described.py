@@ -8,6 +8,11 @@ from wharfinger.domain.model import VerdictState
 from wharfinger.domain.schedule import ScheduleChange
 from wharfinger.http.answers import GatewayError, HssError
 from wharfinger.http.api.call import MOST_ITEMS
+from wharfinger.http.api.enterprise_projects import (
+    EnterpriseProjectChange,
+    NewEnterpriseGrant,
+    NewEnterpriseProject,
+)
 from wharfinger.http.api.images import MOST_IMAGES
 from wharfinger.http.api.labels import LabelBody
 from wharfinger.http.api.wire import AcceptBody, ImageItem, StreamEnd
@@ -73,7 +78,10 @@ _DESCRIBED = {
     "list_held": Operation(query=_PAGE),
     "accept_held": Operation(body=AcceptBody),
     "set_schedule": Operation(body=ScheduleChange),
-    "receive_notification": Operation(body=Any, credentials=("notifications",)),
+    "create_enterprise_project": Operation(body=NewEnterpriseProject),
+    "change_enterprise_project": Operation(body=EnterpriseProjectChange),
+    "grant_enterprise_project": Operation(body=NewEnterpriseGrant),
+    "receive_notification": Operation(body=Any, on_its_own=True, credentials=("notifications",)),
 }
 
 API = Api(
@@ -84,5 +92,6 @@ API = Api(
         **dict.fromkeys((400, 401, 403, 404, 409, 410, 503), (GatewayError,)),
         500: (GatewayError, HssError),
     },
+    query=(text("enterprise_project_id", longest=256),),
     described=_DESCRIBED,
 )
