@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from commands import Commands
-from prey import KEPT, THROWN, Prey, furnish, known_ids, serving
+from prey import KEPT, SPOILT, THROWN, Prey, furnish, known_ids, serving
 
 from clusters import FAST, await_end
 from wharfinger.store.cluster import DATABASE
@@ -33,7 +33,7 @@ def prey(initialised_folder: Path) -> Iterator[Prey]:
                 pid=pid,
                 log=folder / "log.txt",
                 database=database,
-                ids={project: known_ids(database, project) for project in (KEPT, THROWN)},
+                ids={project: known_ids(database, project) for project in (KEPT, THROWN, SPOILT)},
                 **tokens,
             )
     await_end(data_dir)

@@ -25,7 +25,7 @@ from wharfinger.testing.upstream import Upstream
 REQUESTS = int(os.environ.get("FUZZ_REQUESTS", "3000"))
 # By how much the service's memory may grow from one end of a test to the other.
 MOST_GROWTH = 1.25
-KEPT, THROWN = "kept", "thrown-away"
+KEPT, THROWN, SPOILT = "kept", "thrown-away", "spoilt"
 # Who did what is written down, refusals included.
 COMPLAINT = re.compile(r"Traceback|\[error|\[critical|Exception|ERROR")
 AUDIT = re.compile(r"audit|refusal")
@@ -41,6 +41,7 @@ class Prey:
     database: str
     token: str
     other_token: str
+    spoilt_token: str
     key: dict[str, str]
     ids: dict[str, dict[str, str]]
     statuses: Counter[int] = field(default_factory=Counter)
@@ -151,9 +152,9 @@ def connected(database: str) -> psycopg.Connection:
 
 
 def furnish(commands: Commands) -> dict:
-    """Two projects with a registry each, read to the end; one that is read, one that is written."""
+    """Projects with a registry each, read to the end: to be read, written, and spoilt."""
     with Upstream(made_up_world(5, 4)).running_in_thread() as upstream:
-        for project in (KEPT, THROWN):
+        for project in (KEPT, THROWN, SPOILT):
             commands("project", "create", project, "--id", project)
             commands(
                 *("registry", "add", "--project", project, "--name", "swr"),
@@ -166,6 +167,7 @@ def furnish(commands: Commands) -> dict:
     return {
         "token": commands.json("token", "create", "--project", KEPT)["token"],
         "other_token": commands.json("token", "create", "--project", THROWN)["token"],
+        "spoilt_token": commands.json("token", "create", "--project", SPOILT)["token"],
         "key": commands.json("credential", "create", "--project", KEPT),
     }
 

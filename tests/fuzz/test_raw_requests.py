@@ -14,7 +14,7 @@ from urllib.parse import quote
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from prey import KEPT, REQUESTS, THROWN
+from prey import KEPT, REQUESTS, SPOILT
 
 from wharfinger.http.hss.operations import OPERATIONS
 from wharfinger.testing.faults import Asked
@@ -219,10 +219,10 @@ methods = st.sampled_from(
 def requests_of(draw, prey, paths, names):
     """Bytes to send, of a caller who is known, is not, or signs."""
     method = draw(methods)
-    # What may change something is asked in the project that is thrown away.
-    project = KEPT if method in {b"GET", b"HEAD"} else THROWN
+    # What may change something is asked in a project that nobody else needs.
+    project = KEPT if method in {b"GET", b"HEAD"} else SPOILT
     ids = prey.ids[project]
-    token = prey.token if project == KEPT else prey.other_token
+    token = prey.token if project == KEPT else prey.spoilt_token
     target = draw(targets(paths, ids, names)).encode("ascii")
     body = draw(bodies) if method not in {b"GET", b"HEAD"} else draw(st.just(b"") | bodies)
     sent = [(b"Host", f"127.0.0.1:{prey.port}".encode()), *draw(fields)]
