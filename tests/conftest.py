@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import structlog
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
@@ -234,6 +236,22 @@ def own_cluster(data_dir: Path) -> Iterator[Lease]:
     """A server of the test's own, to be broken."""
     with hold(data_dir, settings=FAST) as lease:
         yield lease
+
+
+# --- logs ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def logs_as_before() -> Iterator[None]:
+    """Take back how a command set up logging in this process: its standard error is gone."""
+    before = structlog.get_config()
+    levels = {name: logging.getLogger(name).level for name in ("procrastinate", "psycopg.pool")}
+    handlers = list(logging.getLogger().handlers)
+    yield
+    structlog.configure(**before)
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+    logging.getLogger().handlers[:] = handlers
 
 
 # --- what is skipped -----------------------------------------------------------------------------

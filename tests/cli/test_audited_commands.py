@@ -8,7 +8,6 @@ import pwd
 import re
 
 import pytest
-import structlog
 import typer.main
 from typer.testing import CliRunner
 
@@ -161,10 +160,8 @@ class Terminal:
 
 
 @pytest.fixture
-def terminal(database_address, owner_connection, tmp_path):
-    yield Terminal(owner_connection, database_address, tmp_path)
-    # A command logs to its own standard error, which the runner has closed by now.
-    structlog.reset_defaults()
+def terminal(database_address, owner_connection, tmp_path, logs_as_before):
+    return Terminal(owner_connection, database_address, tmp_path)
 
 
 def test_every_command_is_known_to_change_something_or_not():

@@ -9,7 +9,6 @@ import pwd
 import uuid
 
 import pytest
-import structlog
 from typer.testing import CliRunner
 
 from rows import AT, Rows
@@ -54,7 +53,7 @@ def rows(owner_connection) -> Rows:
 
 
 @pytest.fixture
-def run(rows, database_address, tmp_path):
+def run(rows, database_address, tmp_path, logs_as_before):
     environment = {
         "WHARFINGER_DATA_DIR": str(tmp_path),
         "WHARFINGER_DATABASE_URL": database_address.owner,
@@ -64,9 +63,7 @@ def run(rows, database_address, tmp_path):
     def run(*words):
         return CliRunner().invoke(app, [*words, "--project", "p"], env=environment)
 
-    yield run
-    # A command logs to its own standard error, which the runner has closed by now.
-    structlog.reset_defaults()
+    return run
 
 
 def day(number) -> dt.datetime:

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from kill_points import PAGE, Stage, change, world_before
 from outcomes import ENDS_S, FINISHED, account
+from serving import Database, Service
 
 from clusters import FAST, await_end
-from serving import Database, Service
 from wharfinger.store.embedded import hold
 from wharfinger.testing.model import made_up_world
 from wharfinger.testing.upstream import Upstream

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import psycopg
-
 from serving import Database, Service
+
 from wharfinger.testing.faults import Fault
 from wharfinger.testing.model import World
 from wharfinger.testing.upstream import Upstream

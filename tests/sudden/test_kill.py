@@ -59,13 +59,16 @@ async def test_a_killed_database_loses_nothing_and_the_run_goes_on(service, data
 async def test_an_accepted_sync_survives_a_kill_before_any_worker_saw_it(
     service, database, upstream
 ):
-    os.kill(service.worker(), signal.SIGSTOP)
+    stopped = service.worker()
+    os.kill(stopped, signal.SIGSTOP)
     service.synchronise()
 
     service.kill()
     service.start()
 
     database.await_(ENDED, within_s=ENDED_S)
+    # Stopped as it is, it cannot see that its parent is gone.
+    os.kill(stopped, signal.SIGKILL)
     expect_an_undisturbed_result(database, upstream)
 
 

@@ -15,8 +15,8 @@ from collections.abc import Iterable
 import pytest
 from kill_points import POINTS, Arrived, Stage
 from outcomes import ENDS_S, FINISHED, account, expect_one_end
-
 from serving import is_alive
+
 from wharfinger.testing.server import Logged
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]

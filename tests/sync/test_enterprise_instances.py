@@ -8,7 +8,7 @@ import time
 import aiohttp
 import pytest
 
-from serving import serving
+from http_port import serving
 from wharfinger.domain.model import RunOutcome
 from wharfinger.testing.model import World
 from wharfinger.testing.swr_enterprise import notification_of

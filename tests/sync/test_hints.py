@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 from real_registry import MISSING, running_registry
 
-from serving import serving
+from http_port import serving
 from wharfinger.domain.model import RegistryCredential
 from wharfinger.store.registries import NewRegistry
 from wharfinger.testing.model import made_up_world

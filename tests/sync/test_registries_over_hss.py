@@ -9,7 +9,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from serving import serving
+from http_port import serving
 from wharfinger.testing.harbor import HarborUpstream
 from wharfinger.testing.model import made_up_world
 

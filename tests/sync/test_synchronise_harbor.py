@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 from stages import known_to
 
-from serving import serving
+from http_port import serving
 from wharfinger.domain.model import RunOutcome
 from wharfinger.store.registries import NewRegistry, RegistryChange
 from wharfinger.testing.content import index
