@@ -12,7 +12,7 @@ import msgspec
 
 from wharfinger.domain.errors import ConflictError
 from wharfinger.domain.model import Caller, RegistryCredential
-from wharfinger.store.registries import NewRegistry
+from wharfinger.store.registries import NewRegistry, RegistryChange
 from wharfinger.testing.sample import sample_world
 from wharfinger.testing.upstream import Upstream
 from wharfinger.wiring import House
@@ -81,5 +81,7 @@ class Sample:
         try:
             await house.registries.add(caller, new, credential)
         except ConflictError:
-            # An earlier sample in this data directory; the upstream has another port now.
-            await house.registries.relocate(caller, name, self._upstream.url)
+            # An earlier sample in this data directory: the upstream has another port now, and of
+            # another version another key.
+            moved = RegistryChange(address=self._upstream.url)
+            await house.registries.change(caller, name, moved, credential)
