@@ -45,7 +45,7 @@ from wharfinger.service.trail import Trail
 from wharfinger.settings import Settings, command_environment, environment_variable
 from wharfinger.sources import filter_of, find_registries, open_source
 from wharfinger.sources._addresses import AddressPolicy
-from wharfinger.sources._examining import WatchedTransport, make_contact
+from wharfinger.sources._examining import WatchedHttp, WatchedTransport, make_contact
 from wharfinger.sources._http import AioTransport, RequestCount, counting_requests
 from wharfinger.sources._references import References
 from wharfinger.store.callers import Callers
@@ -100,6 +100,7 @@ class WatchedSource(OpenedSource):
         self,
         source: Source,
         transport: WatchedTransport,
+        http: WatchedHttp,
         wanted: RepositoryFilter,
         *,
         contact: Callable[[], Awaitable[Contact]],
@@ -108,9 +109,15 @@ class WatchedSource(OpenedSource):
     ) -> None:
         super().__init__(source, transport, wanted)
         self.exchanges = transport.exchanges
+        self._watched = http
         self.concurrency = concurrency
         self._contact = contact
         self._rate = rate
+
+    @property
+    def refused(self) -> int:
+        """Answers so far that told us to slow down, in whatever words the kind knows."""
+        return self._watched.refused
 
     async def contact(self) -> Contact:
         """Reach the registry's host without asking it anything."""
@@ -133,7 +140,7 @@ class SourceOpener:
     def __call__(self, registry: RegistryRef, credential: RegistryCredential) -> OpenedSource:
         """Open one registry's source; no request is made yet."""
         transport = AioTransport(self._policy(registry), ca_pem=registry.ca_pem)
-        source = self._source(registry, credential, transport)
+        source = open_source(registry, credential, self._http(registry, transport))
         return OpenedSource(source, transport, filter_of(registry))
 
     async def find(
@@ -148,10 +155,11 @@ class SourceOpener:
         """Open one registry's source so that every exchange can be looked at afterwards."""
         policy = self._policy(registry)
         transport = WatchedTransport(policy, ca_pem=registry.ca_pem)
-        source = self._source(registry, credential, transport)
+        http = WatchedHttp(self._http(registry, transport))
         return WatchedSource(
-            source,
+            open_source(registry, credential, http),
             transport,
+            http,
             filter_of(registry),
             contact=lambda: make_contact(registry.address, policy, ca_pem=registry.ca_pem),
             rate=lambda: self._budgets.of(registry.address).rate,
@@ -162,11 +170,6 @@ class SourceOpener:
         return AddressPolicy(
             allow_private=registry.allow_private_networks, allow_networks=self._networks
         )
-
-    def _source(
-        self, registry: RegistryRef, credential: RegistryCredential, transport: AioTransport
-    ) -> Source:
-        return open_source(registry, credential, self._http(registry, transport))
 
     def _http(self, registry: RegistryRef, transport: AioTransport) -> PacedHttp:
         return PacedHttp(

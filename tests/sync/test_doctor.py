@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
+import socket
 from email.utils import format_datetime
 
 import pytest
+from reaching import Authority
 
 from wharfinger.domain.errors import NotFoundError
 from wharfinger.domain.examination import Grade
@@ -108,6 +111,72 @@ async def test_an_address_that_may_not_be_reached_is_not_even_connected_to(yard)
 
         assert found["reach"].facts["error_code"] == "address_refused"
         assert registry.log == []
+
+
+async def test_certificates_are_judged_as_a_sync_would_judge_them(yard):
+    authority = Authority("company")
+    registry = OciUpstream(made_up_world(1, 1))
+    registry.tls = authority.server("127.0.0.1")
+    async with registry:
+        for name, ca_pem in (("stranger", None), ("friend", authority.pem)):
+            new = NewRegistry(
+                name=name,
+                kind="Other",
+                address=registry.url,
+                allow_private_networks=True,
+                ca_pem=ca_pem,
+            )
+            await yard.add(new, RegistryCredential(kind="none"))
+
+        refused, stranger = await examine(yard, "stranger")
+        accepted, friend = await examine(yard, "friend")
+
+    assert (refused.ok, accepted.ok) == (False, True)
+    assert (stranger["reach"].grade, stranger["encryption"].grade) == (Grade.OK, Grade.FAILED)
+    assert stranger["catalog"].grade is Grade.SKIPPED
+    # It ends within a day: a sync works today, and soon will not.
+    assert friend["encryption"].grade is Grade.NOTE
+    assert friend["encryption"].message.startswith("TLSv1.3, certificate of company, ends in ")
+
+
+async def test_a_name_whose_first_address_leads_nowhere_is_reached_all_the_same(yard, monkeypatch):
+    loop = asyncio.get_running_loop()
+
+    async def two_addresses(_host, port, **_):
+        # Nobody listens at the first one.
+        stream = (socket.SOCK_STREAM, socket.IPPROTO_TCP, "")
+        return [
+            (socket.AF_INET6, *stream, ("::1", port, 0, 0)),
+            (socket.AF_INET, *stream, ("127.0.0.1", port)),
+        ]
+
+    async with OciUpstream(made_up_world(1, 1)) as registry:
+        await yard.add(
+            NewRegistry(
+                name="other",
+                kind="Other",
+                address=registry.url.replace("127.0.0.1", "localhost"),
+                allow_private_networks=True,
+            ),
+            RegistryCredential(kind="none"),
+        )
+        with monkeypatch.context() as names:
+            names.setattr(loop, "getaddrinfo", two_addresses)
+            _, found = await examine(yard, "other")
+
+    assert found["reach"].grade is Grade.OK
+    assert found["reach"].facts["addresses"] == ["::1", "127.0.0.1"]
+
+
+async def test_refusals_in_swrs_own_words_are_counted(yard, upstream):
+    await yard.add_swr(upstream)
+    slow = json_answer({"error_code": "SVCSTG.SWR.4031032", "error_msg": "slow"}, status=403)
+    upstream.faults.instead("/v2/manage/repos", lambda _: slow, times=1)
+
+    report, found = await examine(yard)
+
+    assert report.ok
+    assert (found["rate"].grade, found["rate"].facts["refused"]) == (Grade.NOTE, 1)
 
 
 @pytest.mark.parametrize(("off", "grade"), [(0, Grade.OK), (120, Grade.NOTE), (1200, Grade.FAILED)])

@@ -58,11 +58,15 @@ class Contact(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Exchange(msgspec.Struct, frozen=True, kw_only=True):
-    """One request as it went over the wire, without what may be secret."""
+    """One request as it went over the wire, without what may be secret.
+
+    ``server_time`` is the answer's own clock, ``at`` ours.
+    """
 
     method: str
     url: str
     status: int
     headers: Mapping[str, str]
+    server_time: dt.datetime | None
     seconds: float
     at: dt.datetime

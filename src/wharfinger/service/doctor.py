@@ -7,7 +7,6 @@ import datetime as dt
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from email.utils import parsedate_to_datetime
 from typing import Any, Protocol
 
 from wharfinger.domain.advice import ADVICE
@@ -64,6 +63,11 @@ class Patient(OpenSource, Protocol):
     @property
     def exchanges(self) -> Sequence[Exchange]:
         """What went over the wire so far."""
+        ...
+
+    @property
+    def refused(self) -> int:
+        """Answers so far that told us to slow down, in whatever words the kind knows."""
         ...
 
     @property
@@ -354,9 +358,9 @@ class _Round:
 
     def _judge_clock(self) -> None:
         skews = [
-            (when - exchange.at).total_seconds()
+            (exchange.server_time - exchange.at).total_seconds()
             for exchange in self._patient.exchanges
-            if (when := _date(exchange.headers.get("date", ""))) is not None
+            if exchange.server_time is not None
         ]
         if not skews:
             self._add("clock", Grade.NOTE, "the registry does not tell the time")
@@ -378,7 +382,7 @@ class _Round:
         )
 
     def _judge_rate(self) -> None:
-        refused = [e for e in self._patient.exchanges if e.status == 429]
+        refused = self._patient.refused
         stated = {
             name: value
             for exchange in self._patient.exchanges
@@ -386,9 +390,9 @@ class _Round:
             if "ratelimit" in name
         }
         rate = self._patient.learned_rate()
-        limited = bool(refused) or rate is not None
+        limited = refused > 0 or rate is not None
         words = [
-            f"{len(refused)} requests were refused" if refused else "",
+            f"{refused} requests were refused" if refused else "",
             f"{rate:.1f} requests a second were learned to be borne" if rate is not None else "",
             "the registry states a limit" if stated else "",
         ]
@@ -398,7 +402,7 @@ class _Round:
             Grade.NOTE if limited else Grade.OK,
             told or f"no limit was met with {len(self._patient.exchanges)} requests",
             ADVICE["throttled"] if limited else None,
-            facts={"refused": len(refused), "per_second": rate, "stated": stated},
+            facts={"refused": refused, "per_second": rate, "stated": stated},
         )
 
     def _judge_fingerprint_trust(self) -> None:
@@ -517,14 +521,6 @@ def _spread(found: Sequence[RepositoryRef], most: int) -> list[RepositoryRef]:
 def _path(repository: RepositoryRef) -> str:
     parts = (repository.namespace, repository.name)
     return "/".join(part for part in parts if part)
-
-
-def _date(text: str) -> dt.datetime | None:
-    try:
-        when = parsedate_to_datetime(text)
-    except (ValueError, TypeError, IndexError):
-        return None
-    return when if when.tzinfo else when.replace(tzinfo=dt.UTC)
 
 
 def _duration(seconds: float) -> str:

@@ -7,21 +7,24 @@ import datetime as dt
 import socket
 import ssl
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from wharfinger.domain.errors import NotTrustedError, UnreachableError
+from wharfinger.domain.errors import NotTrustedError, ThrottledError, UnreachableError
 from wharfinger.domain.examination import Certificate, Contact, Exchange
-from wharfinger.domain.ports import Reply, Request
+from wharfinger.domain.ports import Authorise, Http, Reply, Request
 from wharfinger.sources._addresses import AddressPolicy, literal_address
 from wharfinger.sources._http import AioTransport, redacted, tls_context
+from wharfinger.sources._reading import server_time
 
-CONTACT_TIMEOUT_S = 10.0
+T = TypeVar("T")
+
+CONTACT_TIMEOUT_S, ADDRESS_TIMEOUT_S = 10.0, 4.0
 _PORTS = {"http": 80, "https": 443}
 # What a finding may rest on; everything else stays where it is.
 _TELLING = frozenset(
     {
-        "date",
         "docker-content-digest",
         "docker-distribution-api-version",
         "link",
@@ -53,11 +56,34 @@ class WatchedTransport(AioTransport):
                 url=redacted(request.url),
                 status=reply.status,
                 headers={k: v for k, v in reply.headers.items() if k in _TELLING},
+                server_time=server_time(reply),
                 seconds=time.monotonic() - began,
                 at=dt.datetime.now(dt.UTC),
             )
         )
         return reply
+
+
+class WatchedHttp:
+    """``ports.Http`` that counts the answers which a source takes for a wish to slow down."""
+
+    def __init__(self, http: Http) -> None:
+        self.refused = 0
+        self._http = http
+
+    async def call(
+        self, request: Request, read: Callable[[Reply], T], authorise: Authorise | None = None
+    ) -> T:
+        """Send the request and return what ``read`` makes of the answer."""
+
+        def watched(reply: Reply) -> T:
+            try:
+                return read(reply)
+            except ThrottledError:
+                self.refused += 1
+                raise
+
+        return await self._http.call(request, watched, authorise)
 
 
 async def make_contact(url: str, policy: AddressPolicy, *, ca_pem: str | None) -> Contact:
@@ -77,9 +103,7 @@ async def make_contact(url: str, policy: AddressPolicy, *, ca_pem: str | None) -
             for address in addresses:
                 policy.check(address, host=host)
             tls = tls_context(ca_pem) if parts.scheme == "https" else None
-            _, writer = await asyncio.open_connection(
-                addresses[0], port, ssl=tls, server_hostname=host if tls else None
-            )
+            writer = await _connected(addresses, port, host, tls)
     except ssl.SSLCertVerificationError as exc:
         raise NotTrustedError(f"{host}: {exc.verify_message}") from exc
     except ssl.SSLError as exc:
@@ -98,6 +122,26 @@ async def make_contact(url: str, policy: AddressPolicy, *, ca_pem: str | None) -
         seconds=time.monotonic() - began,
         certificate=None if session is None else _certificate(session),
     )
+
+
+async def _connected(
+    addresses: list[str], port: int, host: str, tls: ssl.SSLContext | None
+) -> asyncio.StreamWriter:
+    """Connect to the first address that answers; from here, some may lead nowhere."""
+    failure: OSError = OSError("no address")
+    for address in addresses:
+        try:
+            async with asyncio.timeout(ADDRESS_TIMEOUT_S):
+                _, writer = await asyncio.open_connection(
+                    address, port, ssl=tls, server_hostname=host if tls else None
+                )
+        except ssl.SSLError:
+            raise
+        except OSError as exc:
+            failure = exc
+        else:
+            return writer
+    raise failure
 
 
 async def _resolved(host: str, port: int) -> list[str]:
