@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from wharfinger.domain.model import RunOutcome
+from wharfinger.store.registries import RegistryChange
 from wharfinger.testing.model import made_up_world
 from wharfinger.testing.upstream import Upstream
 
@@ -212,7 +213,9 @@ async def test_the_first_complete_listing_after_a_change_of_address_holds_retire
     async with Upstream(made_up_world(11, 5)) as elsewhere:
         elsewhere.world.clock.follow_real_time()
         assert elsewhere.key == upstream.key
-        await yard.house.registries.relocate(yard.caller, "swrprivate", elsewhere.url)
+        await yard.house.registries.change(
+            yard.caller, "swrprivate", RegistryChange(address=elsewhere.url)
+        )
 
         run = await yard.sync()
 
@@ -342,7 +345,9 @@ async def test_what_was_held_stays_until_it_is_accepted_whatever_the_next_budget
     async with Upstream(made_up_world(12, 4)) as elsewhere:
         elsewhere.world.clock.follow_real_time()
         assert elsewhere.key == upstream.key
-        await yard.house.registries.relocate(yard.caller, "swrprivate", elsewhere.url)
+        await yard.house.registries.change(
+            yard.caller, "swrprivate", RegistryChange(address=elsewhere.url)
+        )
         first = await yard.sync()
 
         # Twelve of sixty would be within the budget now.

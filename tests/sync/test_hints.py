@@ -12,7 +12,7 @@ from real_registry import MISSING, running_registry
 
 from http_port import serving
 from wharfinger.domain.model import RegistryCredential
-from wharfinger.store.registries import NewRegistry
+from wharfinger.store.registries import NewRegistry, RegistryChange
 from wharfinger.testing.model import made_up_world
 from wharfinger.testing.oci import OciUpstream
 
@@ -391,7 +391,9 @@ async def test_a_real_registry_rings_by_itself(yard, tmp_path):
         await yard.add(an_other("http://127.0.0.1:1"), NOBODY)
         made = await yard.house.hints.make_token(yard.caller, "other")
         with running_registry(folder, notify=(url + made.path, made.token)) as registry:
-            await yard.house.registries.relocate(yard.caller, "other", registry.url)
+            await yard.house.registries.change(
+                yard.caller, "other", RegistryChange(address=registry.url)
+            )
             first = await asyncio.to_thread(registry.push_image, "team/app", "v1", seed="1")
             await until(lambda: yard.stored() == {("team/app", "v1", first)})
             second = await asyncio.to_thread(registry.push_image, "team/app", "v2", seed="2")

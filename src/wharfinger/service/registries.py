@@ -212,14 +212,6 @@ class Registries:
                 tx, registry_id, verdict=verdict, after=after, limit=limit
             )
 
-    async def relocate(self, caller: Caller, name: str, address: str) -> None:
-        """Give a registry another address. Its next complete listing holds all retirements.
-
-        Raises:
-            NotFoundError: there is no registry of that name.
-        """
-        await self.change(caller, name, RegistryChange(address=address))
-
     async def remove(self, caller: Caller, name: str) -> int:
         """Remove a registry: its images are retired, their history stays. Returns how many.
 

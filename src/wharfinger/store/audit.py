@@ -172,13 +172,15 @@ async def entries(
 ) -> list[AuditEntry]:
     """Entries that the caller may see, whose ids are below ``before``, newest first."""
     values = _values(caller, wanted, before)
-    rows = await all_rows(tx, _SQL["list"], {**values, "offset": offset, "limit": limit})
+    query = _SQL["list"] + "\n" + _SQL["matching"] + "\n" + _SQL["newest"]
+    rows = await all_rows(tx, query, {**values, "offset": offset, "limit": limit})
     return [msgspec.convert(row, AuditEntry) for row in rows]
 
 
 async def count(tx: Connection, caller: Caller, wanted: AuditFilter) -> int:
     """How many entries there are that the caller may see."""
-    cursor = await tx.execute(_SQL["count"], _values(caller, wanted, None))
+    query = "SELECT count(*)\n" + _SQL["matching"]
+    cursor = await tx.execute(query, _values(caller, wanted, None))
     row = await cursor.fetchone()
     return int(row[0]) if row else 0
 
