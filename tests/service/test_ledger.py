@@ -39,12 +39,15 @@ class Doors:
     def __init__(self, database):
         self._database = database
         self.shut = False
+        self.broken = ""  # the project whose transactions fail for a reason of ours
 
     @contextlib.asynccontextmanager
     async def tenant(self, project_id):
         self._check()
         async with self._database.tenant(project_id) as tx:
             yield tx
+            if project_id == self.broken:
+                raise ValueError("a fault of ours")
 
     @contextlib.asynccontextmanager
     async def system(self):
@@ -136,6 +139,24 @@ async def test_an_outage_loses_no_refusal_and_tells_when_it_was_seen(
     seen = Clock.now.isoformat()
     assert rows == [(f"request {number}", "not_allowed", seen) for number in range(5)]
     assert counted(owner_connection) == {"unknown_key": 5}
+
+
+async def test_a_project_whose_entries_cannot_be_written_keeps_nobody_elses_out(
+    ledger, doors, owner_connection
+):
+    doors.broken = "acme"
+    ledger.refused(DENIED, ALICE, a_call())
+    ledger.refused(DENIED, BOB, a_call())
+
+    await ledger.aclose()
+
+    query = "SELECT project_id FROM audit"
+    assert owner_connection.execute(query).fetchall() == [("other",)]
+
+    doors.broken = ""
+    await ledger.aclose()
+
+    assert set(owner_connection.execute(query).fetchall()) == {("other",), ("acme",)}
 
 
 async def test_what_a_long_outage_has_no_room_for_is_counted(

@@ -13,7 +13,12 @@ import msgspec
 import structlog
 
 from wharfinger.domain.audit import Kind, RefusalSample
-from wharfinger.domain.errors import NotAuthenticatedError, OverRateError, WharfingerError
+from wharfinger.domain.errors import (
+    NotAuthenticatedError,
+    OverRateError,
+    StoreUnavailableError,
+    WharfingerError,
+)
 from wharfinger.domain.model import OURSELVES, Caller, Origin
 from wharfinger.store import audit
 from wharfinger.store.database import Database
@@ -187,7 +192,7 @@ class Ledger:
         try:
             async with asyncio.timeout(CLOSE_WITHIN_S):
                 await self._flush()
-        except (WharfingerError, TimeoutError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the house must close
             left = sum(map(len, self._entries.values()))
             log.warning("audit.lost", entries=left, minutes=len(self._past), error=str(error))
         if self._writer is not None:
@@ -200,8 +205,17 @@ class Ledger:
             await self._flush_strangers()
             for minute in self._past:
                 self._enter_notifications(minute)
-            while self._entries:
-                await self._flush_project(next(iter(self._entries)))
+            stuck: Exception | None = None
+            for project_id in list(self._entries):
+                try:
+                    while project_id in self._entries:
+                        await self._flush_project(project_id)
+                except StoreUnavailableError:
+                    raise
+                except Exception as error:  # noqa: BLE001 - one project's trouble is not the others'
+                    stuck = error
+            if stuck is not None:
+                raise stuck
 
     async def _flush_project(self, project_id: str) -> None:
         entries = self._entries[project_id][:AT_ONCE]
