@@ -230,3 +230,21 @@ async def test_a_change_without_an_event_still_changes_what_the_list_is_worth(ya
     assert (len(yard.events()), after.as_of) == (events, before.as_of)
     assert yard.value("SELECT revision FROM tenant_feed") == 1
     assert after.state != before.state
+
+
+async def test_another_failure_changes_what_the_list_is_worth_though_the_verdict_stays(
+    yard, upstream
+):
+    await yard.add_swr(upstream)
+    await yard.sync()
+    everything = RegistryScope(enterprise_projects=("0",))
+    states = []
+    for repository in upstream.world.owned()[:2]:
+        tags = f"/v2/manage/namespaces/{repository.path.replace('/', '/repos/')}/tags"
+        fault = upstream.faults.answer(tags, 403, body={"error_code": "X", "error_msg": "no"})
+        await yard.sync(full=True)
+        upstream.faults.remove(fault)
+        assert yard.registry_verdict() == "partial"
+        states.append((await yard.house.inventory.worth(yard.caller, everything)).state)
+
+    assert len(set(states)) == 2

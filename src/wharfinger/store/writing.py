@@ -152,6 +152,7 @@ class Tally:
     held: int = 0
     struck: int = 0
     flickers: int = 0
+    settled: int = 0  # repositories whose own row changed
     reasons: list[Any] = field(default_factory=list)
 
     def parameters(self) -> dict[str, Any]:
@@ -316,7 +317,7 @@ async def _publish_read(
     empty = await _level(tx, {**scope, "repositories": known}, read, stored, tally)
     if returned:
         await tx.execute(_SQL["forget_hidden"], {"repositories": returned})
-    await tx.execute(
+    cursor = await tx.execute(
         _SQL["settle_repositories"],
         {
             "repositories": ids,
@@ -331,6 +332,7 @@ async def _publish_read(
             "began": began,
         },
     )
+    tally.settled += cursor.rowcount
     tally.repositories_done += len(read)
     tally.images += sum(r.rows for r in read)
 
@@ -595,7 +597,7 @@ async def conclude(tx: Connection, scope: Mapping[str, Any], tally: Tally) -> bo
         if not changes.keys().isdisjoint({"moved", "retired", "hidden"}):
             await tx.execute(_SQL["close_versions"], numbers)
         await tx.execute(_SQL["write_events"], numbers)
-    elif "touched" in changes:
+    elif "touched" in changes or tally.settled or tally.repositories_failed:
         await tx.execute(_SQL["touch_feed"], scope)
     return bool(row and row[0])
 

@@ -339,7 +339,8 @@ RETURNING listing <> 'open' AND units_done = units_total AS ready
 UPDATE tenant_feed SET seq = seq + %(count)s WHERE project_id = %(project)s RETURNING seq, clock_timestamp()
 
 -- name: touch_feed
--- No event, but no longer the same list; an event's number says so by itself.
+-- No event, but no longer the same list: what an image is, or as of when it is known, has changed.
+-- An event's number says so by itself.
 UPDATE tenant_feed SET revision = revision + 1 WHERE project_id = %(project)s
 
 -- name: close_versions
