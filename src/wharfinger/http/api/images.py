@@ -10,6 +10,7 @@ import msgspec
 from litestar import Response, get
 from litestar.response import Stream
 
+from wharfinger import __version__
 from wharfinger.domain.errors import InvalidParameterError
 from wharfinger.domain.history import Moment, PastFilter
 from wharfinger.domain.inventory import Facets, ImageFilter, RegistryScope, Span, Worth
@@ -25,6 +26,7 @@ from wharfinger.http.api.wire import (
     past_item,
     registry_item,
 )
+from wharfinger.http.hss.tasks import milliseconds
 from wharfinger.http.parameters import MAX_INT64
 from wharfinger.http.services import Services, TheServices
 
@@ -153,8 +155,9 @@ async def _stream(
 
 
 def _etag(call: ApiCall, worth: Worth) -> str:
-    asked = call.query.text_of_all()
-    return f'"{hashlib.sha256(f"{worth.state}?{asked}".encode()).hexdigest()[:32]}"'
+    # Another version of ours may word the same list in another way.
+    word = f"{__version__}/{worth.state}?{call.query.text_of_all()}"
+    return f'"{hashlib.sha256(word.encode()).hexdigest()[:32]}"'
 
 
 def _has(if_none_match: str, etag: str) -> bool:
@@ -202,8 +205,7 @@ def _span(call: ApiCall, what: str) -> Span:
     start, end = call.moment(f"{what}_from"), call.moment(f"{what}_to")
     if start is not None and end is not None and start > end:
         raise InvalidParameterError(f"{what}_from", f"must not be later than {what}_to")
-    return Span(start_ms=_milliseconds(start), end_ms=_milliseconds(end))
-
-
-def _milliseconds(moment: dt.datetime | None) -> int | None:
-    return None if moment is None else int(moment.timestamp() * 1000)
+    return Span(
+        start_ms=None if start is None else milliseconds(start),
+        end_ms=None if end is None else milliseconds(end),
+    )
