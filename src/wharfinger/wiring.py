@@ -247,12 +247,15 @@ class House:
         return Engine(self.database, self.keys, self.opener, self.queue, resolve=self.references)
 
     @contextlib.asynccontextmanager
-    async def worker(self, *, name: str = "worker") -> AsyncIterator[Worker]:
-        """A worker that is ready to run."""
+    async def worker(
+        self, *, name: str = "worker", schedules: bool = True
+    ) -> AsyncIterator[Worker]:
+        """A worker that is ready to run; without ``schedules`` it begins no sync by itself."""
         engine = self.engine()
         pruning = asyncio.create_task(self._prune_daily())
         try:
-            tick = self.schedules.tick if self.settings.schedules else None
+            ticks = schedules and self.settings.schedules
+            tick = self.schedules.tick if ticks else None
             yield Worker(self.queue, engine, self.database, name=name, tick=tick)
         finally:
             pruning.cancel()

@@ -20,11 +20,13 @@ from wharfinger.cli.common import (
     print_line,
     with_house,
 )
+from wharfinger.domain.errors import StoreUnavailableError
 from wharfinger.domain.model import Caller, RunOutcome, RunProgress, TaskProgress
 from wharfinger.wiring import House
 
 POLL_S = 0.1
-# A serve's worker beats every two seconds; without one this process works itself.
+LOOK_S = 1.0
+# A serve's worker beats every two seconds; one not heard of for so long is dead.
 WORKER_FRESH_S = 6.0
 
 
@@ -46,7 +48,7 @@ def sync(
 
     async def work(house: House) -> TaskProgress:
         caller = await caller_of(house, project)
-        async with _somebody_works(house):
+        async with somebody_works(house):
             task_id = await house.synchroniser.synchronise_names(caller, registry or [], full=full)
             return await _wait(house, caller, task_id, show=not json)
 
@@ -70,19 +72,38 @@ def exit_code(task: TaskProgress) -> int:
 
 
 @contextlib.asynccontextmanager
-async def _somebody_works(house: House) -> AsyncIterator[None]:
-    """Work in this process unless a live worker will."""
-    if await house.queue.has_live_worker(WORKER_FRESH_S):
+async def somebody_works(house: House) -> AsyncIterator[None]:
+    """Work in this process whenever no live worker will, a worker that dies meanwhile included."""
+    over = asyncio.Event()
+    standing_in = asyncio.create_task(_stand_in(house, over))
+    try:
         yield
+    finally:
+        over.set()
+        await standing_in
+
+
+async def _stand_in(house: House, over: asyncio.Event) -> None:
+    while not over.is_set() and await _works_elsewhere(house):
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(over.wait(), LOOK_S)
+    if over.is_set():
         return
-    async with house.worker(name="command line") as worker:
+    # What is due by schedule is none of a command's business.
+    async with house.worker(name="command line", schedules=False) as worker:
         working = asyncio.create_task(worker.run())
-        try:
-            yield
-        finally:
-            # Not cancelled: the job that has just ended the run still has itself to take away.
-            worker.stop()
-            await working
+        await over.wait()
+        # Not cancelled: the job that has just ended the run still has itself to take away.
+        worker.stop()
+        await working
+
+
+async def _works_elsewhere(house: House) -> bool:
+    try:
+        return await house.queue.has_live_worker(WORKER_FRESH_S)
+    except StoreUnavailableError:
+        # Whoever waits for the run hears of that, too; a worker could do nothing now.
+        return True
 
 
 async def _wait(house: House, caller: Caller, task_id: str, *, show: bool) -> TaskProgress:

@@ -97,12 +97,19 @@ class SyncQueue:
         )
 
     async def has_live_worker(self, fresh_s: float) -> bool:
-        """Whether some worker has been heard of within so many seconds."""
-        rows = await self.app.connector.execute_query_all_async(
-            "SELECT 1 FROM procrastinate_workers"
-            " WHERE last_heartbeat > now() - make_interval(secs => %(fresh_s)s) LIMIT 1",
-            fresh_s=fresh_s,
-        )
+        """Whether some worker has been heard of within so many seconds.
+
+        Raises:
+            StoreUnavailableError: the database does not answer.
+        """
+        try:
+            rows = await self.app.connector.execute_query_all_async(
+                "SELECT 1 FROM procrastinate_workers"
+                " WHERE last_heartbeat > now() - make_interval(secs => %(fresh_s)s) LIMIT 1",
+                fresh_s=fresh_s,
+            )
+        except job_errors.ConnectorException as exc:
+            raise StoreUnavailableError("the database does not answer") from exc
         return bool(rows)
 
     async def _defer(
