@@ -108,8 +108,9 @@ changelog: ## Move the fragments in changes/ into CHANGELOG.md (VERSION=0.2.0)
 
 .PHONY: lock
 lock: dev ## Resolve requirements/*.txt again, keeping what still fits (UPGRADE=1: the newest)
-	@$(COMPILE) $(if $(UPGRADE),--upgrade) pyproject.toml -o requirements/run.txt
-	@$(COMPILE) $(if $(UPGRADE),--upgrade) -c requirements/run.txt --group dev pyproject.toml \
+	@$(COMPILE) $(if $(UPGRADE),--upgrade) -c requirements/constraints.in pyproject.toml \
+		-o requirements/run.txt
+	@$(COMPILE) $(if $(UPGRADE),--upgrade) -c requirements/run.txt --all-extras --group dev pyproject.toml \
 		-o requirements/dev.txt
 	@$(COMPILE) -c requirements/dev.txt requirements/build.in -o requirements/build.txt
 	@$(COMPILE) $(if $(UPGRADE),--upgrade) requirements/keystone.in -o requirements/keystone.txt
