@@ -29,6 +29,7 @@ from wharfinger.identity.authentication import Authenticator
 from wharfinger.identity.keystone import ExternalTokens, ServiceAccount
 from wharfinger.identity.locks import Locks
 from wharfinger.identity.login import Login
+from wharfinger.identity.sessions import Sessions
 from wharfinger.service.doctor import Doctor
 from wharfinger.service.enterprise_projects import EnterpriseProjects
 from wharfinger.service.held import HeldImages
@@ -37,6 +38,7 @@ from wharfinger.service.history import History
 from wharfinger.service.inventory import Inventory
 from wharfinger.service.labels import Labels
 from wharfinger.service.ledger import Ledger
+from wharfinger.service.overview import Overview
 from wharfinger.service.registries import Registries
 from wharfinger.service.schedules import Schedules
 from wharfinger.service.swr import SwrAccounts
@@ -56,6 +58,7 @@ from wharfinger.store.pacing import SharedBudgets
 from wharfinger.store.principals import Principals
 from wharfinger.store.reading import Reading
 from wharfinger.store.sealing import Sealer
+from wharfinger.store.sessions import SessionRows
 from wharfinger.sync.engine import Engine
 from wharfinger.sync.pacing import PacedHttp
 from wharfinger.sync.queue import SyncQueue, Worker
@@ -211,14 +214,17 @@ class House:
         from wharfinger.http.services import Services  # noqa: PLC0415
 
         locks = Locks()
+        authenticator = Authenticator(
+            self.callers,
+            issuers=self.issuers,
+            locks=locks,
+            ecdsa=self.settings.ecdsa_signatures,
+        )
+        login = Login(self.principals, self.callers, locks=locks)
         services = Services(
-            authenticator=Authenticator(
-                self.callers,
-                issuers=self.issuers,
-                locks=locks,
-                ecdsa=self.settings.ecdsa_signatures,
-            ),
-            login=Login(self.principals, self.callers, locks=locks),
+            authenticator=authenticator,
+            login=login,
+            sessions=Sessions(SessionRows(self.database), authenticator, login),
             callers=self.callers,
             inventory=self.inventory,
             synchroniser=self.synchroniser,
@@ -232,6 +238,7 @@ class House:
             schedules=self.schedules,
             doctor=self.doctor,
             labels=self.labels,
+            overview=Overview(self.database),
             is_ready=self.database.answers,
             proxies=self.settings.trusted_proxies,
             limits=limits_of(self.settings),
