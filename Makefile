@@ -90,6 +90,10 @@ kill-matrix: dev ## Kill -9 worker, service and database at every kill point (fi
 bench: dev ## Measure syncs beside the official SDK and curl (needs nginx; up to 20 minutes)
 	@$(BIN)/python -m bench
 
+.PHONY: bench-compare
+bench-compare: dev ## Hold the newest figures of make bench against the last committed ones
+	@$(BIN)/python -m bench.compare
+
 .PHONY: soak
 soak: dev ## Faults, kills and changes in twenty registries at once (SOAK_MINUTES=30)
 	@$(BIN)/python -m bench.soak --minutes $(SOAK_MINUTES)
