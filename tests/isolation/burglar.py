@@ -251,6 +251,13 @@ BODIES = {
             ]
         )
     ),
+    ("PUT", f"{HSS}/image/scanner-policies"): _json(
+        lambda b, p, cells, _: {
+            "enabled": True,
+            "scan_cycle": b.random.choice([3, 7, 14]),
+            "registry_info": [{"registry_id": b.random.choice(cells).registry}],
+        }
+    ),
     ("POST", f"{API}/registries/{{registry_id}}/accept"): _json(
         lambda b, p, cells, _: b.random.choice(
             [{"all": True}, {"images": [b.random.choice(b.random.choice(cells).held)]}]

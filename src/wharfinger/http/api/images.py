@@ -62,7 +62,7 @@ class _At(msgspec.Struct, frozen=True):
 @get("/images", action="hss:images:list")
 async def list_images(
     call: TheApiCall, services: TheServices
-) -> Response[ListAnswer[ImageItem]] | PastAnswer | Stream | Response[None]:
+) -> PastAnswer | Response[ListAnswer[ImageItem]] | Stream | Response[None]:
     """The list as it is, or as it was known at a time or at a number."""
     at, as_of = call.moment("at"), call.number("as_of")
     if at is None and as_of is None:
