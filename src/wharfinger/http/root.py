@@ -23,7 +23,7 @@ class Versions(msgspec.Struct, frozen=True, kw_only=True):
     values: list[ApiVersion]
 
 
-class Version(msgspec.Struct, frozen=True, kw_only=True):
+class ServedVersion(msgspec.Struct, frozen=True, kw_only=True):
     """What answers at ``/``; Keystone's clients look at ``versions`` to find ``/v3``."""
 
     name: str
@@ -39,7 +39,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @get("/")
-async def show_version(request: AnyRequest, services: TheServices) -> Response[Version]:
+async def show_version(request: AnyRequest, services: TheServices) -> Response[ServedVersion]:
     """Say what this is; needs no credentials. Browsers are sent to the console."""
     if _wants_page(request.headers.get("accept", "")):
         return Redirect(CONSOLE, status_code=303, headers=_BY_ACCEPT)
@@ -52,8 +52,8 @@ def _wants_page(accept: str) -> bool:
     return "text/html" in kinds and "application/json" not in kinds
 
 
-def _version_document(request: AnyRequest, services: Services) -> Version:
-    return Version(
+def _version_document(request: AnyRequest, services: Services) -> ServedVersion:
+    return ServedVersion(
         name="wharfinger",
         version=_version(),
         apis={
