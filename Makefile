@@ -98,6 +98,10 @@ soak: dev ## Faults, kills and changes in twenty registries at once (SOAK_MINUTE
 coverage-hss: dev ## Print which operations of HSS are offered, and how many (WRITE=1: into docs/ as well)
 	@$(BIN)/python tests/http/hss_coverage.py $(if $(WRITE),--write)
 
+.PHONY: docs
+docs: dev ## Build the documentation site in build/site, its reference made from the code
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
 .PHONY: wheel
 wheel: dev ## Build dist/*.whl and dist/*.tar.gz
 	@$(BIN)/python -m build --no-isolation

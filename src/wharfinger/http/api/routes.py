@@ -18,8 +18,9 @@ from wharfinger.domain.history import (
     RunRecord,
 )
 from wharfinger.domain.model import HeldImage, VerdictState
+from wharfinger.http.api.asked import known_call
 from wharfinger.http.api.audit import list_audit
-from wharfinger.http.api.call import TheApiCall, answer_api_failure, api_call, cursor
+from wharfinger.http.api.call import TheApiCall, answer_api_failure, cursor
 from wharfinger.http.api.enterprise_projects import (
     change_enterprise_project,
     create_enterprise_project,
@@ -242,7 +243,7 @@ def make_api() -> Router:
             set_label,
             remove_label,
         ],
-        dependencies={"call": Provide(api_call)},
+        dependencies={"call": Provide(known_call)},
         exception_handlers={
             WharfingerError: answer_api_failure,
             Exception: answer_api_failure,
