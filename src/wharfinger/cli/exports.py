@@ -42,8 +42,6 @@ class Format(StrEnum):
     CYCLONEDX = "cyclonedx"
 
 
-
-
 def _time_option(words: str) -> Any:
     return typer.Option(metavar="TIME", help=words, show_default=False)
 
@@ -91,9 +89,7 @@ def export(
     updated_from: Annotated[
         str | None, _time_option("Only what was updated then or later.")
     ] = None,
-    updated_to: Annotated[
-        str | None, _time_option("Only what was updated then or before.")
-    ] = None,
+    updated_to: Annotated[str | None, _time_option("Only what was updated then or before.")] = None,
     confirmed_from: Annotated[
         str | None, _time_option("Only what was confirmed then or later.")
     ] = None,
