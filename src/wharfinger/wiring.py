@@ -29,6 +29,7 @@ from wharfinger.identity.authentication import Authenticator
 from wharfinger.identity.keystone import ExternalTokens, ServiceAccount
 from wharfinger.identity.locks import Locks
 from wharfinger.identity.login import Login
+from wharfinger.identity.sessions import Sessions
 from wharfinger.service.doctor import Doctor
 from wharfinger.service.enterprise_projects import EnterpriseProjects
 from wharfinger.service.exports import Exports
@@ -38,6 +39,7 @@ from wharfinger.service.history import History
 from wharfinger.service.inventory import Inventory
 from wharfinger.service.labels import Labels
 from wharfinger.service.ledger import Ledger
+from wharfinger.service.overview import Overview
 from wharfinger.service.registries import Registries
 from wharfinger.service.schedules import Schedules
 from wharfinger.service.swr import SwrAccounts
@@ -57,6 +59,7 @@ from wharfinger.store.pacing import SharedBudgets
 from wharfinger.store.principals import Principals
 from wharfinger.store.reading import Reading
 from wharfinger.store.sealing import Sealer
+from wharfinger.store.sessions import SessionRows
 from wharfinger.sync.engine import Engine
 from wharfinger.sync.pacing import PacedHttp
 from wharfinger.sync.queue import SyncQueue, Worker
@@ -213,14 +216,17 @@ class House:
         from wharfinger.http.services import Services  # noqa: PLC0415
 
         locks = Locks()
+        authenticator = Authenticator(
+            self.callers,
+            issuers=self.issuers,
+            locks=locks,
+            ecdsa=self.settings.ecdsa_signatures,
+        )
+        login = Login(self.principals, self.callers, locks=locks)
         services = Services(
-            authenticator=Authenticator(
-                self.callers,
-                issuers=self.issuers,
-                locks=locks,
-                ecdsa=self.settings.ecdsa_signatures,
-            ),
-            login=Login(self.principals, self.callers, locks=locks),
+            authenticator=authenticator,
+            login=login,
+            sessions=Sessions(SessionRows(self.database), authenticator, login),
             callers=self.callers,
             inventory=self.inventory,
             synchroniser=self.synchroniser,
@@ -235,6 +241,7 @@ class House:
             doctor=self.doctor,
             labels=self.labels,
             exports=self.exports,
+            overview=Overview(self.database),
             is_ready=self.database.answers,
             proxies=self.settings.trusted_proxies,
             limits=limits_of(self.settings),

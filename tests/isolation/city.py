@@ -9,7 +9,11 @@ from dataclasses import dataclass, field
 
 import psycopg
 
+from wharfinger.domain.model import Origin
+from wharfinger.identity.authentication import Authenticator
 from wharfinger.identity.passwords import hash_password
+from wharfinger.identity.sessions import Sessions
+from wharfinger.store.sessions import SessionRows
 from wharfinger.wiring import House
 
 AT = dt.datetime.now(dt.UTC) - dt.timedelta(hours=2)
@@ -86,6 +90,8 @@ class Person:
     spare_tokens: list[str]
     enterprise_projects: list[str]
     is_account: bool
+    session: str  # of the console
+    spare_sessions: list[str]
 
     def __repr__(self) -> str:
         return f"{self.name} of {self.account} in {self.project}"
@@ -205,6 +211,10 @@ class City:
         sees = [c for c in self.cells if c.project == project and c.enterprise_project in ids]
         hidden = [c for c in self.cells if c not in sees]
         issue = self.house.callers.issue_token
+        sessions = [
+            await self._session((await issue(project, user_id, HOUR)).token)
+            for _ in range(1 + SPARE_TOKENS)
+        ]
         self.people.append(
             Person(
                 name=name,
@@ -219,8 +229,15 @@ class City:
                 ],
                 enterprise_projects=ids,
                 is_account=granted is None,
+                session=sessions[0],
+                spare_sessions=sessions[1:],
             )
         )
+
+    async def _session(self, token: str) -> str:
+        authenticator = Authenticator(self.house.callers)
+        sessions = Sessions(SessionRows(self.house.database), authenticator, login=None)
+        return (await sessions.by_token(token, origin=Origin())).id
 
     def _marks(self, account, project, words, hidden, *, knows_all) -> list[str]:
         marks = [mark for cell in hidden for mark in cell.marks]

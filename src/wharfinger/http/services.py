@@ -14,6 +14,7 @@ from wharfinger.http.limits import Limits, Throttle
 from wharfinger.http.origin import Network
 from wharfinger.identity.authentication import Authenticator
 from wharfinger.identity.login import Login
+from wharfinger.identity.sessions import Sessions
 from wharfinger.service.doctor import Doctor
 from wharfinger.service.enterprise_projects import EnterpriseProjects
 from wharfinger.service.exports import Exports
@@ -23,6 +24,7 @@ from wharfinger.service.history import History
 from wharfinger.service.inventory import Inventory
 from wharfinger.service.labels import Labels
 from wharfinger.service.ledger import Ledger
+from wharfinger.service.overview import Overview
 from wharfinger.service.registries import Registries
 from wharfinger.service.schedules import Schedules
 from wharfinger.service.trail import Trail
@@ -48,6 +50,7 @@ class Synchroniser(Protocol):
         enterprise_project_id: str,
         everything: bool,
         chosen: Sequence[tuple[str, str]],
+        full: bool = False,
     ) -> str:
         """Record a task for all or for chosen registries (id and kind) and return its id."""
         ...
@@ -102,6 +105,8 @@ class Services:
     doctor: Doctor
     labels: Labels
     exports: Exports
+    overview: Overview
+    sessions: Sessions
     is_ready: Callable[[], Awaitable[bool]]
     proxies: Sequence[Network] = ()
     limits: Limits = field(default_factory=Limits)
