@@ -103,3 +103,59 @@ def test_the_sample_says_how_to_use_it(commands):
     assert projects["projects"][0]["id"] == note["project_id"]
     assert path.stat().st_mode & 0o777 == 0o600
     assert note["project_id"] != PROJECT
+
+
+def scraped(url, token=None):
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    with urllib.request.urlopen(
+        urllib.request.Request(f"{url}/metrics", headers=headers), timeout=10
+    ) as answer:
+        return set(answer.read().decode().splitlines())
+
+
+def test_one_command_tells_what_its_workers_have_done(commands, add_registry, upstream):
+    commands("project", "create", "told", "--id", "told")
+    add_registry("swr", project="told", kind="SwrShared")
+    with commands.serving() as serving:
+        token = (commands.data_dir / "metrics.token").read_text().strip()
+        before = scraped(serving.url, token)
+        run = commands.json("sync", "--project", "told")["runs"][0]
+
+        ended = 'wharfinger_runs_total{kind="SwrShared",outcome="complete"} 1.0'
+        until(lambda: ended in scraped(serving.url, token), within_s=15)
+        after = scraped(serving.url, token)
+
+    assert run["requests"] > 0
+    assert ended not in before
+    assert "wharfinger_workers 1.0" in after
+    host = upstream.url.removeprefix("http://")
+    assert any(
+        line.startswith(f'wharfinger_upstream_requests_total{{host="{host}"') for line in after
+    )
+
+
+def test_a_worker_of_its_own_tells_on_a_port_of_its_own(commands):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    worker = subprocess.Popen(
+        commands.line("worker", "--metrics-listen", address),
+        env=commands.environment(),
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        until(lambda: answers(address), within_s=30)
+        told = scraped(f"http://{address}")
+    finally:
+        worker.terminate()
+        code = worker.wait(timeout=20)
+
+    assert "wharfinger_database_up 1.0" in told
+    assert code == 0
+
+
+def answers(address):
+    try:
+        return bool(scraped(f"http://{address}"))
+    except urllib.error.URLError:
+        return False

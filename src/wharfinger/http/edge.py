@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, cast
@@ -91,7 +92,7 @@ class Edge:
         request_id = uuid.uuid4().hex
         incoming = _Incoming(scope, receive, self._room, self._services.limits)
         source = source_address(cast("HTTPScope", scope), self._services.proxies)
-        answer = self._answering(send, request_id, source)
+        answer = self._answering(send, scope, request_id, source)
         try:
             self._check(scope, source)
             await incoming.fetch()
@@ -135,14 +136,20 @@ class Edge:
         call = RefusedCall(method=scope["method"], route="", action="", origin=origin)
         self._services.ledger.refused(error, None, call)
 
-    def _answering(self, send: Send, request_id: str, source: str) -> Send:
+    def _answering(self, send: Send, scope: Scope, request_id: str, source: str) -> Send:
         added = headers_of_all(request_id)
+        exposition, began = self._services.exposition, time.perf_counter()
+        method = scope["method"]
 
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message.get("headers", ()), *added]
                 if message["status"] == 401:
                     self._services.throttle.failed(source)
+                if exposition is not None:
+                    route = scope.get("path_template") or "none"
+                    took_s = time.perf_counter() - began
+                    exposition.answered(method, route, message["status"], took_s)
             await send(message)
 
         return answer

@@ -18,6 +18,7 @@ from wharfinger.domain.errors import (
     StoreBusyError,
     StoreUnavailableError,
 )
+from wharfinger.domain.tally import Tally
 from wharfinger.store import runs
 from wharfinger.store.database import Connection, Database
 from wharfinger.sync.engine import Engine
@@ -157,6 +158,7 @@ class Worker:
         concurrency: int = 6,
         name: str = "worker",
         tick: Callable[[], Awaitable[object]] | None = None,
+        tally: Tally | None = None,
     ) -> None:
         self._queue = queue
         self._engine = engine
@@ -164,6 +166,7 @@ class Worker:
         self._concurrency = concurrency
         self._name = name
         self._tick = tick
+        self._tally = tally or Tally()
         self._trouble = asyncio.Event()
         self._stop = asyncio.Event()
         self._register()
@@ -283,6 +286,7 @@ class Worker:
                 self._trouble.set()
                 raise
             except Exception as error:
+                self._tally.add("job_failures", name)
                 log.exception("job.failed", task=name, attempts=context.job.attempts)
                 if give_up is None or context.job.attempts + 1 < MOST_ATTEMPTS:
                     raise
