@@ -3,6 +3,7 @@ import socket
 import subprocess
 import urllib.error
 import urllib.request
+import uuid
 
 import pytest
 from commands import PROJECT, await_end, family, living, until
@@ -159,3 +160,37 @@ def answers(address):
         return bool(scraped(f"http://{address}"))
     except urllib.error.URLError:
         return False
+
+
+def test_every_line_of_a_sync_names_the_call_and_the_run(commands, add_registry):
+    request_id = uuid.uuid4().hex
+    commands("project", "create", "lines", "--id", "lines")
+    add_registry("swr", project="lines")
+    with commands.serving(log_format="json", log_level="debug") as serving:
+        token = commands.json("token", "create", "--project", "lines")["token"]
+        request = urllib.request.Request(
+            f"{serving.url}/v5/lines/image/synchronize",
+            data=json.dumps({"image_type": "private_image"}).encode(),
+            headers={
+                "X-Auth-Token": token,
+                "X-Request-Id": request_id,
+                "Content-Type": "application/json",
+            },
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            echoed = answer.headers["X-Request-Id"]
+        until(lambda: "sync.run_finished" in serving.log.read_text(), within_s=20)
+        lines = [json.loads(line) for line in serving.log.read_text().splitlines()]
+
+    of_call = [line for line in lines if line.get("request_id") == request_id]
+    (finished,) = [line for line in lines if line["event"] == "sync.run_finished"]
+    assert echoed == request_id
+    assert {line["event"] for line in of_call} >= {
+        "http.answered",
+        "sync.run_started",
+        "sync.run_finished",
+    }
+    of_sync = [line for line in lines if line["event"].startswith(("sync.", "job."))]
+    assert {(line["request_id"], line["run"], line["registry"]) for line in of_sync} == {
+        (request_id, finished["run"], finished["registry"])
+    }

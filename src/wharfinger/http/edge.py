@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, cast
 from urllib.parse import unquote_to_bytes
 
+import structlog
 from litestar.types import HTTPScope
 
 from wharfinger.domain.errors import OverRateError
@@ -31,10 +32,12 @@ from wharfinger.http.limits import (
     Limits,
     Room,
 )
-from wharfinger.http.origin import origin_of, source_address
+from wharfinger.http.origin import known_request_id, origin_of, source_address
 from wharfinger.http.scope import METHOD, REQUEST_ID
 from wharfinger.http.services import Services
 from wharfinger.service.ledger import RefusedCall
+
+log = structlog.get_logger()
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -89,7 +92,13 @@ class Edge:
             return
         # A copy: the server goes on to look at its own, whose method may be HEAD.
         scope = dict(scope)
-        request_id = uuid.uuid4().hex
+        said = known_request_id(cast("HTTPScope", scope), self._services.proxies)
+        request_id = said or uuid.uuid4().hex
+        # Whatever is logged on the way, and by the jobs that the request leaves behind, has it.
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            await self._receive(scope, receive, send, request_id)
+
+    async def _receive(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         incoming = _Incoming(scope, receive, self._room, self._services.limits)
         source = source_address(cast("HTTPScope", scope), self._services.proxies)
         answer = self._answering(send, scope, request_id, source)
@@ -146,9 +155,17 @@ class Edge:
                 message["headers"] = [*message.get("headers", ()), *added]
                 if message["status"] == 401:
                     self._services.throttle.failed(source)
+                # The route is its pattern: the path is the caller's own text.
+                route = scope.get("path_template") or "none"
+                took_s = time.perf_counter() - began
+                log.debug(
+                    "http.answered",
+                    method=method,
+                    route=route,
+                    status=message["status"],
+                    milliseconds=round(took_s * 1000),
+                )
                 if exposition is not None:
-                    route = scope.get("path_template") or "none"
-                    took_s = time.perf_counter() - began
                     exposition.answered(method, route, message["status"], took_s)
             await send(message)
 
