@@ -10,6 +10,7 @@ from litestar.di import NamedDependency
 from litestar.params import SkipValidation
 
 from wharfinger.domain.model import Caller, RunProgress, TaskFilter, TaskProgress
+from wharfinger.http.exposition import Exposition
 from wharfinger.http.limits import Limits, Throttle
 from wharfinger.http.origin import Network
 from wharfinger.identity.authentication import Authenticator
@@ -111,6 +112,7 @@ class Services:
     proxies: Sequence[Network] = ()
     limits: Limits = field(default_factory=Limits)
     throttle: Throttle = field(default_factory=Throttle)
+    exposition: Exposition | None = None
 
 
 # How a route asks for them.
