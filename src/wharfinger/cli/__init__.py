@@ -15,6 +15,7 @@ from wharfinger.cli import (
     history,
     images,
     labels,
+    migrate,
     people,
     registries,
     schedules,
@@ -37,6 +38,7 @@ app = typer.Typer(
 app.callback()(GlobalOptions.from_flags)
 app.command("serve")(serve.serve)
 app.command("worker")(serve.worker)
+app.command("migrate")(migrate.migrate)
 app.command("sync")(sync.sync)
 app.command("images")(images.images)
 app.command("doctor")(doctor.doctor)

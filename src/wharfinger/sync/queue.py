@@ -172,6 +172,11 @@ class Worker:
         """Ask the worker to end its jobs and return."""
         self._stop.set()
 
+    @property
+    def stopping(self) -> bool:
+        """Whether it was asked to stop."""
+        return self._stop.is_set()
+
     async def run(self) -> None:
         """Work until ``stop``. Jobs a lost database left behind are taken up again."""
         reaper = asyncio.create_task(self._reap_for_ever())
