@@ -90,6 +90,10 @@ kill-matrix: dev ## Kill -9 worker, service and database at every kill point (fi
 bench: dev ## Measure syncs beside the official SDK and curl (needs nginx; up to 20 minutes)
 	@$(BIN)/python -m bench
 
+.PHONY: bench-fleet
+bench-fleet: dev ## Measure 1, 2 and 4 workers, one killed, and a shared limit (needs nginx; four minutes)
+	@$(BIN)/python -m bench.fleet
+
 .PHONY: soak
 soak: dev ## Faults, kills and changes in twenty registries at once (SOAK_MINUTES=30)
 	@$(BIN)/python -m bench.soak --minutes $(SOAK_MINUTES)
