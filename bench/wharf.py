@@ -95,6 +95,18 @@ class Server:
             raise RuntimeError(f"{', '.join(off)} must be on")
         return told
 
+    def cpu_s(self) -> float:
+        """Processor seconds of the server and all its processes so far, the ended ones too."""
+        (file,) = self.data_dir.rglob("postmaster.pid")
+        postmaster = int(file.read_text("utf-8").splitlines()[0])
+        children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text("utf-8")
+        total = cpu_seconds(postmaster, with_children=True)
+        for child in children.split():
+            # One that ends just now is among those that were waited for next time.
+            with contextlib.suppress(OSError):
+                total += cpu_seconds(int(child))
+        return total
+
     @contextlib.contextmanager
     def superuser(self, database: str = "postgres") -> Iterator[psycopg.Connection[Any]]:
         dsn = self._lease.superuser_dsn(database)
