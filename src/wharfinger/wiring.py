@@ -8,9 +8,9 @@ import functools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import procrastinate
 import structlog
@@ -55,11 +55,11 @@ from wharfinger.sources._examining import WatchedHttp, WatchedTransport, make_co
 from wharfinger.sources._http import AioTransport, RequestCount, counting_requests
 from wharfinger.sources._observing import CountedTransport
 from wharfinger.sources._references import References
-from wharfinger.store.callers import Callers
+from wharfinger.store.callers import Callers, any_project
 from wharfinger.store.database import Database, DatabaseAddress, connection_options
 from wharfinger.store.embedded import hold
 from wharfinger.store.metrics import Metrics
-from wharfinger.store.migrate import migrate
+from wharfinger.store.migrate import Phase, beyond, migrate, needed
 from wharfinger.store.monitoring_token import monitoring_token
 from wharfinger.store.pacing import SharedBudgets
 from wharfinger.store.principals import Principals
@@ -230,6 +230,14 @@ class House:
     trail: Trail
     metering: Metering
     issuers: Sequence[ExternalTokens] = ()
+    # Set when the process has been told to end, and still answers those who have not heard yet.
+    draining: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def unready(self) -> str | None:
+        """Why no request should come here now, or ``None``: looked up each time it is asked."""
+        if self.draining.is_set():
+            return "draining"
+        return unfit(await self.database.recorded_migrations())
 
     @functools.cached_property
     def exposition(self) -> Exposition:
@@ -272,7 +280,7 @@ class House:
             labels=self.labels,
             exports=self.exports,
             overview=Overview(self.database),
-            is_ready=self.database.answers,
+            unready=self.unready,
             proxies=self.settings.trusted_proxies,
             limits=limits_of(self.settings),
             throttle=Throttle(
@@ -421,29 +429,92 @@ async def _issuers(settings: Settings, callers: Callers) -> AsyncIterator[list[E
 
 @contextlib.contextmanager
 def database_of(settings: Settings) -> Iterator[DatabaseAddress]:
-    """The configured database, migrated: one of the operator's own, or the embedded one.
+    """The configured database: one of the operator's own, or the embedded one.
+
+    It is migrated as ``WHARFINGER_MIGRATIONS`` says. A process that is given the working role
+    alone migrates nothing, and with a database of one's own no data directory is needed.
 
     Raises:
         SetupError: the database cannot be used; the message says what to change.
         StoreUnavailableError: it does not answer.
     """
-    with contextlib.ExitStack() as stack:
-        if settings.database_url:
-            address = DatabaseAddress(
-                owner=settings.database_url,
-                app=settings.database_app_url or _as_app_role(settings.database_url),
-            )
-        else:
-            settings.data_dir.mkdir(parents=True, exist_ok=True)
-            lease = stack.enter_context(hold(settings.data_dir, pg_bin=settings.pg_bin))
-            address = lease.address
-        migrate(address.owner)
+    with _address_of(settings) as address:
+        if settings.migrations != "none":
+            migrate(_owner_of(address), cast("Phase", settings.migrations))
         yield address
+
+
+def migrate_database(settings: Settings, phase: Phase) -> list[str]:
+    """Migrate the configured database whatever the settings say; the names applied.
+
+    Raises:
+        SetupError: the database cannot be used; the message says what to change.
+        StoreUnavailableError: it does not answer.
+    """
+    with _address_of(settings) as address:
+        return migrate(_owner_of(address), phase)
+
+
+async def migrations_missing(settings: Settings) -> str | None:
+    """Why the configured database does not do for this version yet, or ``None``."""
+    with _address_of(settings) as address:
+        database = Database(address, max_connections=1)
+        try:
+            await database.open()
+            return unfit(await database.recorded_migrations())
+        except (SetupError, StoreUnavailableError) as error:
+            # The working role may be what has yet to be made.
+            return str(error)
+        finally:
+            await database.close()
+
+
+def unfit(recorded: set[str] | None) -> str | None:
+    """Why a database with these migrations does not do for this version, or ``None``."""
+    if recorded is None:
+        return "the database does not answer"
+    if missing := [name for name in needed() if name not in recorded]:
+        return f"the database lacks migrations: {', '.join(missing[:3])}"
+    if unknown := beyond(recorded):
+        return f"the database is newer than this version: {unknown[-1]}"
+    return None
+
+
+@contextlib.contextmanager
+def _address_of(settings: Settings) -> Iterator[DatabaseAddress]:
+    owner, app = settings.database_url, settings.database_app_url
+    if owner or app:
+        yield DatabaseAddress(owner=owner or "", app=app or _as_app_role(owner or ""))
+        return
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    with hold(settings.data_dir, pg_bin=settings.pg_bin) as lease:
+        yield lease.address
+
+
+def _owner_of(address: DatabaseAddress) -> str:
+    if not address.owner:
+        raise SetupError("migrating needs WHARFINGER_DATABASE_URL, the role that owns the schema")
+    return address.owner
 
 
 def _as_app_role(owner: str) -> str:
     options = conninfo_to_dict(owner).get("options") or ""
     return make_conninfo(owner, options=f"{options} -c role=wharfinger_app".strip())
+
+
+async def _refuse_to_replace_keys(settings: Settings, database: Database) -> None:
+    """Make no new key where other processes have one: they could not open what it seals.
+
+    Raises:
+        SetupError: the database is in use, and the key file is missing.
+    """
+    path = settings.secret_key_file
+    is_shared = settings.database_url or settings.database_app_url
+    if is_shared and not path.exists() and await any_project(database):
+        raise SetupError(
+            f"the database is in use, and its secret key file is not here ({path}); copy it from"
+            " where the other processes have it"
+        )
 
 
 @contextlib.asynccontextmanager
@@ -463,6 +534,7 @@ async def open_house(
     queue = SyncQueue(connector)
     await database.open()
     try:
+        await _refuse_to_replace_keys(settings, database)
         keys = Sealer.from_file(settings.secret_key_file)
         budgets = LeasedBudgets(
             SharedBudgets(database, start=settings.host_concurrency, lease_s=LEASE_S)

@@ -211,8 +211,8 @@ class House:
         token = await self.callers.create_token(project.id, dt.timedelta(hours=1))
         return Tenant(project.id, self.sql, credential, token)
 
-    async def _is_ready(self) -> bool:
-        return self.ready
+    async def _unready(self) -> str | None:
+        return None if self.ready else "the database does not answer"
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -250,7 +250,7 @@ class House:
             labels=Labels(self.database),
             exports=self.exports,
             overview=Overview(self.database),
-            is_ready=self._is_ready,
+            unready=self._unready,
             proxies=(ip_network("127.0.0.0/8"),),
             limits=self._limits,
             throttle=self.throttle,

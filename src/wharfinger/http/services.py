@@ -85,9 +85,9 @@ class Synchroniser(Protocol):
 class Services:
     """Everything a route may call.
 
-    ``is_ready`` tells whether the database answers. ``proxies`` are the networks of proxies that
-    are believed about where a request came from. ``limits`` and ``throttle`` say how much one
-    caller may ask for.
+    ``unready`` tells why no request should come here now, if there is a reason. ``proxies`` are
+    the networks of proxies that are believed about where a request came from. ``limits`` and
+    ``throttle`` say how much one caller may ask for.
     """
 
     authenticator: Authenticator
@@ -108,7 +108,7 @@ class Services:
     exports: Exports
     overview: Overview
     sessions: Sessions
-    is_ready: Callable[[], Awaitable[bool]]
+    unready: Callable[[], Awaitable[str | None]]
     proxies: Sequence[Network] = ()
     limits: Limits = field(default_factory=Limits)
     throttle: Throttle = field(default_factory=Throttle)
