@@ -32,6 +32,7 @@ from wharfinger.identity.login import Login
 from wharfinger.identity.sessions import Sessions
 from wharfinger.service.doctor import Doctor
 from wharfinger.service.enterprise_projects import EnterpriseProjects
+from wharfinger.service.exports import Exports
 from wharfinger.service.held import HeldImages
 from wharfinger.service.hints import Hints
 from wharfinger.service.history import History
@@ -210,8 +211,8 @@ class House:
         token = await self.callers.create_token(project.id, dt.timedelta(hours=1))
         return Tenant(project.id, self.sql, credential, token)
 
-    async def _is_ready(self) -> bool:
-        return self.ready
+    async def _unready(self) -> str | None:
+        return None if self.ready else "the database does not answer"
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -221,6 +222,7 @@ class House:
         self.callers = Callers(self.database, self.keys)
         self.principals = Principals(self.database)
         self.reading = Reading(self.database)
+        self.exports = Exports(self.database, self.reading)
         self.hints = Hints(self.database, jobs=_NoJobs())
         self.ledger = Ledger(self.database, pause_s=0.02)
         locks = Locks()
@@ -246,8 +248,9 @@ class House:
             schedules=Schedules(self.database, _NoJobs()),
             doctor=Doctor(self.database, self.keys, admit=None),
             labels=Labels(self.database),
+            exports=self.exports,
             overview=Overview(self.database),
-            is_ready=self._is_ready,
+            unready=self._unready,
             proxies=(ip_network("127.0.0.0/8"),),
             limits=self._limits,
             throttle=self.throttle,

@@ -23,6 +23,7 @@ OPEN = {
     "/",
     "/healthz",
     "/readyz",
+    "/metrics",
     "/api/openapi.json",
     "/api/v1/projects/{project_id}/registries/{registry_id}/notifications",
 }

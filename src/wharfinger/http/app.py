@@ -36,6 +36,7 @@ from wharfinger.http.hss.synchronize import create_image_synchronize_task, run_i
 from wharfinger.http.hss.tasks import list_task_registries, list_tasks
 from wharfinger.http.iam.routes import make_iam
 from wharfinger.http.limits import MAX_BODY_BYTES
+from wharfinger.http.metrics import show_metrics
 from wharfinger.http.openapi import show_openapi
 from wharfinger.http.refusals import refusal_hook
 from wharfinger.http.root import show_health, show_readiness, show_version
@@ -72,6 +73,7 @@ def create_app(services: Services) -> Asgi:
             show_version,
             show_health,
             show_readiness,
+            show_metrics,
             show_openapi,
             *HSS,
             *refusals(HSS),

@@ -29,11 +29,12 @@ ROOT = Api(
     tag="service",
     prefix="/",
     description="What belongs to no API.",
-    errors={503: (Health, GatewayError)},
+    errors={401: (GatewayError,), 503: (Health, GatewayError)},
     described={
         name: Operation(credentials=())
         for name in ("show_version", "show_health", "show_readiness", "show_openapi")
-    },
+    }
+    | {"show_metrics": Operation(credentials=("metrics",))},
 )
 APIS = (HSS, API, IAM, ROOT)
 # What the edge may answer to any request, whatever it asks for.
@@ -65,6 +66,11 @@ _SCHEMES = {
         "type": "http",
         "scheme": "bearer",
         "description": "a registry's own token for notifications",
+    },
+    "metrics": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "the token of the monitoring",
     },
 }
 _PATH_PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
@@ -188,6 +194,8 @@ def _responses(
         good["content"] = _content(shapes.refer(*answers))
     if said.lines:
         good["content"][NDJSON] = {"schema": {}, "x-line-schema": shapes.refer(*said.lines)}
+    for media_type in said.files:
+        good["content"][media_type] = {"schema": {}}
     found = {str(handler.status_code): good}
     if said.may_be_unchanged:
         found["304"] = {"description": "As you have it.", "headers": _headers(("ETag",))}

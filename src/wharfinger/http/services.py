@@ -10,6 +10,7 @@ from litestar.di import NamedDependency
 from litestar.params import SkipValidation
 
 from wharfinger.domain.model import Caller, RunProgress, TaskFilter, TaskProgress
+from wharfinger.http.exposition import Exposition
 from wharfinger.http.limits import Limits, Throttle
 from wharfinger.http.origin import Network
 from wharfinger.identity.authentication import Authenticator
@@ -17,6 +18,7 @@ from wharfinger.identity.login import Login
 from wharfinger.identity.sessions import Sessions
 from wharfinger.service.doctor import Doctor
 from wharfinger.service.enterprise_projects import EnterpriseProjects
+from wharfinger.service.exports import Exports
 from wharfinger.service.held import HeldImages
 from wharfinger.service.hints import Hints
 from wharfinger.service.history import History
@@ -83,9 +85,9 @@ class Synchroniser(Protocol):
 class Services:
     """Everything a route may call.
 
-    ``is_ready`` tells whether the database answers. ``proxies`` are the networks of proxies that
-    are believed about where a request came from. ``limits`` and ``throttle`` say how much one
-    caller may ask for.
+    ``unready`` tells why no request should come here now, if there is a reason. ``proxies`` are
+    the networks of proxies that are believed about where a request came from. ``limits`` and
+    ``throttle`` say how much one caller may ask for.
     """
 
     authenticator: Authenticator
@@ -103,12 +105,14 @@ class Services:
     schedules: Schedules
     doctor: Doctor
     labels: Labels
+    exports: Exports
     overview: Overview
     sessions: Sessions
-    is_ready: Callable[[], Awaitable[bool]]
+    unready: Callable[[], Awaitable[str | None]]
     proxies: Sequence[Network] = ()
     limits: Limits = field(default_factory=Limits)
     throttle: Throttle = field(default_factory=Throttle)
+    exposition: Exposition | None = None
 
 
 # How a route asks for them.

@@ -16,7 +16,9 @@ from wharfinger.http.api.enterprise_projects import (
 from wharfinger.http.api.images import ATTACHED, MOST_IMAGES
 from wharfinger.http.api.labels import LabelBody
 from wharfinger.http.api.wire import AcceptBody, ImageItem, StreamEnd
+from wharfinger.http.cyclonedx import CYCLONEDX
 from wharfinger.http.described import Api, Operation, choice, flag, integer, moment, repeated, text
+from wharfinger.http.exports import CSV, FORMATS, PARQUET
 from wharfinger.http.parameters import MAX_INT64
 
 _LIMIT = integer("limit", smallest=1, largest=MOST_ITEMS)
@@ -47,8 +49,10 @@ _DESCRIBED = {
             *_FILTERS,
             integer("limit", smallest=1, largest=MOST_IMAGES),
             _AFTER,
+            choice("format", ["json", *FORMATS]),
         ),
         lines=(ImageItem, StreamEnd),
+        files=(CSV, PARQUET, CYCLONEDX),
         may_be_unchanged=True,
     ),
     "list_facets": Operation(query=_FILTERS),
