@@ -35,6 +35,7 @@ KINDS: Mapping[str, str] = {
     "SwrEnterprise": "wharfinger.sources.swr_enterprise:SwrEnterprise",
     "Harbor": "wharfinger.sources.harbor:Harbor",
     "Jfrog": "wharfinger.sources.jfrog:Jfrog",
+    "Gitlab": "wharfinger.sources.gitlab:Gitlab",
     "Other": "wharfinger.sources.oci:Other",
 }
 
@@ -161,6 +162,8 @@ def wanted_repositories(
     return RepositoryFilter(
         named=tuple(getattr(chosen, "repositories", ())),
         namespaces=tuple(getattr(chosen, "projects", ())),
+        # Paths of images are lower case, whatever that of their group is.
+        below=tuple(path.lower() for path in getattr(chosen, "groups", ())),
         include=tuple(include),
         exclude=tuple(exclude),
     )

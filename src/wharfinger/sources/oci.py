@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 
 from wharfinger.domain.artifacts import Referrer
-from wharfinger.domain.errors import InvalidParameterError, UnexpectedAnswerError
+from wharfinger.domain.errors import InvalidParameterError
 from wharfinger.domain.model import (
     Cursor,
     Image,
@@ -18,13 +18,13 @@ from wharfinger.domain.model import (
     Page,
     RegistryCredential,
     RegistryRef,
-    RepositoryName,
     RepositoryRef,
     TagRef,
 )
 from wharfinger.domain.ports import Http
 from wharfinger.sources._distribution import Distribution
 from wharfinger.sources._oci_login import RegistryLogin
+from wharfinger.sources._paths import path_of, repository_at, split_path
 
 _NAME = re.compile(
     r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*"
@@ -124,24 +124,24 @@ class Other:
         told = [event for event in envelope.events if event.tells_of_a_manifest]
         names = {event.target.repository: None for event in told}
         return Notification(
-            repositories=tuple(map(_split, names)), ignored=len(envelope.events) - len(told)
+            repositories=tuple(map(split_path, names)), ignored=len(envelope.events) - len(told)
         )
 
     async def repositories(self, after: Cursor | None) -> AsyncIterator[Page[RepositoryRef]]:
         """List the catalog, or the repositories that were named; see ``ports.Source``."""
         if self._options.repositories:
             names = dict.fromkeys(self._options.repositories)
-            yield Page(items=tuple(map(_repository, names)), next=None, total=len(names))
+            yield Page(items=tuple(map(repository_at, names)), next=None, total=len(names))
             return
         async for names_of_page, ahead in self._distribution.catalog(after):
-            yield Page(items=tuple(map(_repository, names_of_page)), next=ahead)
+            yield Page(items=tuple(map(repository_at, names_of_page)), next=ahead)
 
     async def tags(
         self, repository: RepositoryRef, after: Cursor | None
     ) -> AsyncIterator[Page[TagRef]]:
         """List a repository's tags, each with its digest; see ``ports.Source``."""
         named = bool(self._options.repositories)
-        path = _path_of(repository)
+        path = path_of(repository)
         async for tags, ahead in self._distribution.tags_of(path, after, named=named):
             yield Page(items=tuple(tags), next=ahead)
 
@@ -150,31 +150,15 @@ class Other:
     ) -> AsyncIterator[Image]:
         """Read the manifests behind digests, each once; see ``ports.Source``."""
         digests = list(dict.fromkeys(tag.digest for tag in tags))
-        async for image in self._distribution.images(_path_of(repository), digests):
+        async for image in self._distribution.images(path_of(repository), digests):
             yield image
 
     async def referrers(
         self, repository: RepositoryRef, digest: str, tags: Sequence[str] = ()
     ) -> tuple[Referrer, ...]:
         """List what belongs to a digest; see ``ports.ListsReferrers``."""
-        return await self._distribution.referrers(_path_of(repository), digest, tags)
+        return await self._distribution.referrers(path_of(repository), digest, tags)
 
     async def aclose(self) -> None:
         """Forget the manifests; the connections are the transport's."""
         self._distribution.forget()
-
-
-def _repository(path: str) -> RepositoryRef:
-    split = _split(path)
-    if not split.name or ("/" in path and not split.namespace):
-        raise UnexpectedAnswerError(f"the registry lists {path!r}, which is no repository name")
-    return RepositoryRef(namespace=split.namespace, name=split.name)
-
-
-def _split(path: str) -> RepositoryName:
-    namespace, slash, name = path.partition("/")
-    return RepositoryName(namespace=namespace if slash else "", name=name if slash else path)
-
-
-def _path_of(repository: RepositoryRef) -> str:
-    return "/".join(filter(None, (repository.namespace, repository.name)))
