@@ -58,6 +58,8 @@ class Settings:
     secret_commands: Path | None
     allow_networks: tuple[Network, ...]
     listen: str
+    metrics_listen: str | None
+    metrics_token_file: Path
     trusted_proxies: tuple[Network, ...]
     ecdsa_signatures: bool
     max_connections: int
@@ -360,6 +362,20 @@ def _rules(environment: Mapping[str, str]) -> tuple[_Rule, ...]:
             _listen,
             lambda _: "127.0.0.1:8080",
             "where serve listens",
+        ),
+        _Rule(
+            "metrics_listen",
+            "WHARFINGER_METRICS_LISTEN",
+            _listen,
+            lambda _: None,
+            "where metrics are served besides, to whoever reaches it; by default nowhere",
+        ),
+        _Rule(
+            "metrics_token_file",
+            "WHARFINGER_METRICS_TOKEN_FILE",
+            lambda text: Path(text).expanduser().absolute(),
+            lambda known: known["data_dir"] / "metrics.token",
+            "the token that a scrape of /metrics brings; made where there is none",
         ),
         _Rule(
             "trusted_proxies",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import procrastinate
 import structlog
@@ -23,20 +24,25 @@ from wharfinger.domain.model import (
     RegistryRef,
     RepositoryFilter,
 )
-from wharfinger.domain.ports import Source
+from wharfinger.domain.ports import Source, Transport
+from wharfinger.domain.tally import Tally
 from wharfinger.http.limits import Limits, Throttle
 from wharfinger.identity.authentication import Authenticator
 from wharfinger.identity.keystone import ExternalTokens, ServiceAccount
 from wharfinger.identity.locks import Locks
 from wharfinger.identity.login import Login
+from wharfinger.identity.sessions import Sessions
 from wharfinger.service.doctor import Doctor
 from wharfinger.service.enterprise_projects import EnterpriseProjects
+from wharfinger.service.exports import Exports
 from wharfinger.service.held import HeldImages
 from wharfinger.service.hints import Hints
 from wharfinger.service.history import History
 from wharfinger.service.inventory import Inventory
 from wharfinger.service.labels import Labels
 from wharfinger.service.ledger import Ledger
+from wharfinger.service.metering import Metering
+from wharfinger.service.overview import Overview
 from wharfinger.service.registries import Registries
 from wharfinger.service.schedules import Schedules
 from wharfinger.service.swr import SwrAccounts
@@ -47,19 +53,26 @@ from wharfinger.sources import filter_of, find_registries, open_source
 from wharfinger.sources._addresses import AddressPolicy
 from wharfinger.sources._examining import WatchedHttp, WatchedTransport, make_contact
 from wharfinger.sources._http import AioTransport, RequestCount, counting_requests
+from wharfinger.sources._observing import CountedTransport
 from wharfinger.sources._references import References
 from wharfinger.store.callers import Callers
 from wharfinger.store.database import Database, DatabaseAddress, connection_options
 from wharfinger.store.embedded import hold
+from wharfinger.store.metrics import Metrics
 from wharfinger.store.migrate import migrate
+from wharfinger.store.monitoring_token import monitoring_token
 from wharfinger.store.pacing import SharedBudgets
 from wharfinger.store.principals import Principals
 from wharfinger.store.reading import Reading
 from wharfinger.store.sealing import Sealer
+from wharfinger.store.sessions import SessionRows
 from wharfinger.sync.engine import Engine
-from wharfinger.sync.pacing import PacedHttp
+from wharfinger.sync.pacing import PacedHttp, host_and_port
 from wharfinger.sync.queue import SyncQueue, Worker
 from wharfinger.sync.shares import LEASE_S, LeasedBudgets
+
+if TYPE_CHECKING:
+    from wharfinger.http.exposition import Exposition
 
 log = structlog.get_logger()
 
@@ -131,7 +144,8 @@ class WatchedSource(OpenedSource):
 class SourceOpener:
     """Opens sources with one budget per host for the whole installation."""
 
-    def __init__(self, settings: Settings, budgets: LeasedBudgets) -> None:
+    def __init__(self, settings: Settings, budgets: LeasedBudgets, tally: Tally) -> None:
+        self._tally = tally
         self._networks = settings.allow_networks
         self._concurrency = settings.host_concurrency
         self._deadline_s = float(settings.retry_deadline_s)
@@ -171,10 +185,21 @@ class SourceOpener:
             allow_private=registry.allow_private_networks, allow_networks=self._networks
         )
 
-    def _http(self, registry: RegistryRef, transport: AioTransport) -> PacedHttp:
+    def _http(self, registry: RegistryRef, transport: Transport) -> PacedHttp:
         return PacedHttp(
-            transport, self._budgets, key=registry.project_id, deadline_s=self._deadline_s
+            CountedTransport(transport, self._saw),
+            self._budgets,
+            key=registry.project_id,
+            deadline_s=self._deadline_s,
         )
+
+    def _saw(self, url: str, met: str, seconds: float) -> None:
+        host = _host_of(url[: url.find("/", 8)])
+        self._tally.add("upstream_requests", host, met)
+        self._tally.add("upstream_request_seconds", host, by=seconds)
+
+
+_host_of = functools.lru_cache(maxsize=1000)(host_and_port)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,11 +223,21 @@ class House:
     schedules: Schedules
     doctor: Doctor
     labels: Labels
+    exports: Exports
     callers: Callers
     principals: Principals
     ledger: Ledger
     trail: Trail
+    metering: Metering
     issuers: Sequence[ExternalTokens] = ()
+
+    @functools.cached_property
+    def exposition(self) -> Exposition:
+        """All metrics, as Prometheus reads them from this process."""
+        # Its library costs a tenth of a second, which commands do without.
+        from wharfinger.http.exposition import Exposition  # noqa: PLC0415 - see above
+
+        return Exposition(self.metering, token=self._monitoring_token())
 
     def http_app(self) -> Any:
         """The ASGI application over these services."""
@@ -211,14 +246,17 @@ class House:
         from wharfinger.http.services import Services  # noqa: PLC0415
 
         locks = Locks()
+        authenticator = Authenticator(
+            self.callers,
+            issuers=self.issuers,
+            locks=locks,
+            ecdsa=self.settings.ecdsa_signatures,
+        )
+        login = Login(self.principals, self.callers, locks=locks)
         services = Services(
-            authenticator=Authenticator(
-                self.callers,
-                issuers=self.issuers,
-                locks=locks,
-                ecdsa=self.settings.ecdsa_signatures,
-            ),
-            login=Login(self.principals, self.callers, locks=locks),
+            authenticator=authenticator,
+            login=login,
+            sessions=Sessions(SessionRows(self.database), authenticator, login),
             callers=self.callers,
             inventory=self.inventory,
             synchroniser=self.synchroniser,
@@ -232,6 +270,8 @@ class House:
             schedules=self.schedules,
             doctor=self.doctor,
             labels=self.labels,
+            exports=self.exports,
+            overview=Overview(self.database),
             is_ready=self.database.answers,
             proxies=self.settings.trusted_proxies,
             limits=limits_of(self.settings),
@@ -239,12 +279,28 @@ class House:
                 per_credential=self.settings.rate_per_credential,
                 per_address=self.settings.rate_per_address,
             ),
+            exposition=self.exposition,
         )
         return create_app(services)
 
+    def _monitoring_token(self) -> str | None:
+        try:
+            return monitoring_token(self.settings.metrics_token_file)
+        except SetupError as error:
+            # A folder that nobody may write to must not keep the service from its work.
+            log.warning("metrics.no_token", error=str(error))
+            return None
+
     def engine(self) -> Engine:
         """An engine of one's own."""
-        return Engine(self.database, self.keys, self.opener, self.queue, resolve=self.references)
+        return Engine(
+            self.database,
+            self.keys,
+            self.opener,
+            self.queue,
+            resolve=self.references,
+            tally=self.metering.tally,
+        )
 
     @contextlib.asynccontextmanager
     async def worker(
@@ -256,7 +312,15 @@ class House:
         try:
             ticks = schedules and self.settings.schedules
             tick = self.schedules.tick if ticks else None
-            yield Worker(self.queue, engine, self.database, name=name, tick=tick)
+            async with self.metering.reporting("worker"):
+                yield Worker(
+                    self.queue,
+                    engine,
+                    self.database,
+                    name=name,
+                    tick=tick,
+                    tally=self.metering.tally,
+                )
         finally:
             pruning.cancel()
             await asyncio.gather(pruning, return_exceptions=True)
@@ -403,7 +467,8 @@ async def open_house(
         budgets = LeasedBudgets(
             SharedBudgets(database, start=settings.host_concurrency, lease_s=LEASE_S)
         )
-        opener = SourceOpener(settings, budgets)
+        tally = Tally()
+        opener = SourceOpener(settings, budgets, tally)
         references = References(
             variable=environment_variable,
             environment=command_environment(),
@@ -411,7 +476,8 @@ async def open_house(
         )
         callers = Callers(database, keys)
         registries = Registries(database, keys, opener, resolve=references)
-        ledger = Ledger(database)
+        reading = Reading(database)
+        ledger = Ledger(database, tally=tally)
         async with (
             contextlib.aclosing(budgets),
             contextlib.aclosing(ledger),
@@ -428,7 +494,8 @@ async def open_house(
                 synchroniser=Synchroniser(database, queue),
                 registries=registries,
                 swr=SwrAccounts(database, keys, registries, opener.find),
-                inventory=Inventory(Reading(database)),
+                inventory=Inventory(reading),
+                exports=Exports(database, reading),
                 held=HeldImages(database),
                 hints=Hints(database, queue),
                 history=History(database, days=settings.history_days),
@@ -440,6 +507,7 @@ async def open_house(
                 principals=Principals(database),
                 ledger=ledger,
                 trail=Trail(database, days=settings.audit_days),
+                metering=Metering(Metrics(database), tally),
                 issuers=issuers,
             )
     finally:

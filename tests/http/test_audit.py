@@ -97,7 +97,8 @@ def send(house, path, **options):
 
 def changing_routes():
     for route in create_app(None)._app.routes:
-        for handler in route.route_handlers:
+        # What the console's forms leave is tested in tests/ui.
+        for handler in () if route.path.startswith("/console") else route.route_handlers:
             if NOT_OFFERED in handler.opt:
                 continue
             for method in handler.http_methods - {"OPTIONS", "GET", "HEAD"}:

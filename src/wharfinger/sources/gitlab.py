@@ -14,7 +14,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 
-from wharfinger.domain.artifacts import Referrer
+from wharfinger.domain.artifacts import Referrers
 from wharfinger.domain.errors import (
     ForbiddenError,
     InvalidParameterError,
@@ -33,6 +33,7 @@ from wharfinger.domain.model import (
     TagRef,
 )
 from wharfinger.domain.ports import Http, Reply, Request
+from wharfinger.sources import read_options
 from wharfinger.sources._distribution import Distribution
 from wharfinger.sources._oci_login import RegistryLogin
 from wharfinger.sources._paths import path_of, repository_at
@@ -61,6 +62,10 @@ class GitlabOptions:
     page_size: Annotated[int, msgspec.Meta(ge=1, le=100)] = field(
         default=100, metadata={"help": "rows asked for at a time, 1 to 100"}
     )
+    referrers: bool = field(
+        default=True,
+        metadata={"help": "ask what belongs to each new image (one request for each)"},
+    )
 
 
 class _Row(msgspec.Struct, frozen=True):
@@ -86,7 +91,7 @@ class Gitlab:
     kind: ClassVar[str] = "Gitlab"
 
     def __init__(self, registry: RegistryRef, credential: RegistryCredential, http: Http) -> None:
-        self._options = msgspec.convert(dict(registry.options), GitlabOptions)
+        self._options: GitlabOptions = read_options(GitlabOptions, registry.options)
         self._generation = registry.generation
         self._root = registry.address.rstrip("/").removesuffix(_API)
         self._http = http
@@ -100,6 +105,11 @@ class Gitlab:
             page_size=self._options.page_size,
             generation=registry.generation,
         )
+
+    @property
+    def asks_for_referrers(self) -> bool:
+        """Whether the registry is asked; see ``ports.ListsReferrers``."""
+        return self._options.referrers
 
     @staticmethod
     def check(options: GitlabOptions, credential: RegistryCredential) -> None:  # noqa: ARG004 - the kinds' common shape
@@ -151,7 +161,7 @@ class Gitlab:
 
     async def referrers(
         self, repository: RepositoryRef, digest: str, tags: Sequence[str] = ()
-    ) -> tuple[Referrer, ...]:
+    ) -> Referrers:
         """List what belongs to a digest; see ``ports.ListsReferrers``."""
         return await self._distribution.referrers(path_of(repository), digest, tags)
 

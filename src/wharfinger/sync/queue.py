@@ -11,6 +11,7 @@ import procrastinate
 import structlog
 from procrastinate import exceptions as job_errors
 from procrastinate.connector import BaseConnector
+from structlog.contextvars import bound_contextvars, get_contextvars
 
 from wharfinger.domain.errors import (
     FencedError,
@@ -18,6 +19,7 @@ from wharfinger.domain.errors import (
     StoreBusyError,
     StoreUnavailableError,
 )
+from wharfinger.domain.tally import Tally
 from wharfinger.store import runs
 from wharfinger.store.database import Connection, Database
 from wharfinger.sync.engine import Engine
@@ -40,6 +42,10 @@ CARETAKER_EVERY_S = 10.0
 
 # What a worker that is asked to stop grants its running jobs; the rest is taken up again.
 SHUTDOWN_S = 5.0
+
+# What a job carries along from whoever enqueued it, and how it is called in logs.
+CARRIED = "carried"
+_LOGGED = {"run_id": "run", "unit_id": "unit", "registry_id": "registry"}
 
 # A job that fails for a reason of our own is tried this often before its work is given up.
 MOST_ATTEMPTS = 5
@@ -123,10 +129,18 @@ class SyncQueue:
     ) -> None:
         if not jobs:
             return
+        if carried := _carried():
+            jobs = [{**job, CARRIED: carried} for job in jobs]
         deferrer = self.app.configure_task(
             task, queue=queue, lock=lock, priority=PRIORITY[task], connection=tx
         )
         await deferrer.batch_defer_async(*jobs)
+
+
+def _carried() -> dict[str, str]:
+    """What the jobs of a call have from it: the id of the request."""
+    request_id = get_contextvars().get("request_id")
+    return {"request_id": request_id} if request_id else {}
 
 
 async def _end(worker: asyncio.Task[None]) -> None:
@@ -157,6 +171,7 @@ class Worker:
         concurrency: int = 6,
         name: str = "worker",
         tick: Callable[[], Awaitable[object]] | None = None,
+        tally: Tally | None = None,
     ) -> None:
         self._queue = queue
         self._engine = engine
@@ -164,6 +179,7 @@ class Worker:
         self._concurrency = concurrency
         self._name = name
         self._tick = tick
+        self._tally = tally or Tally()
         self._trouble = asyncio.Event()
         self._stop = asyncio.Event()
         self._register()
@@ -268,14 +284,20 @@ class Worker:
         queueing_lock: str | None = None,
     ) -> None:
         async def job(context: procrastinate.JobContext, /, **arguments: Any) -> None:
+            carried = arguments.pop(CARRIED, {})
+            ids = {_LOGGED[key]: value for key, value in arguments.items() if key in _LOGGED}
+            with bound_contextvars(task=name, **ids, **carried):
+                await attempt(context, arguments)
+
+        async def attempt(context: procrastinate.JobContext, arguments: dict[str, Any]) -> None:
             try:
                 await work(**arguments)
             except FencedError:
-                log.info("job.fenced", task=name, job=context.job.id)
+                log.info("job.fenced", job=context.job.id)
             except NotFoundError:
-                log.info("job.pointless", task=name, job=context.job.id)
+                log.info("job.pointless", job=context.job.id)
             except StoreBusyError:
-                log.info("job.busy", task=name, job=context.job.id)
+                log.info("job.busy", job=context.job.id)
                 raise
             except StoreUnavailableError:
                 # This worker may no longer be able to say that the job failed. Another one, or
@@ -283,7 +305,8 @@ class Worker:
                 self._trouble.set()
                 raise
             except Exception as error:
-                log.exception("job.failed", task=name, attempts=context.job.attempts)
+                self._tally.add("job_failures", name)
+                log.exception("job.failed", attempts=context.job.attempts)
                 if give_up is None or context.job.attempts + 1 < MOST_ATTEMPTS:
                     raise
                 await give_up(error, **arguments)
