@@ -104,7 +104,7 @@ def hss_kind(kind: str) -> str:
 class RepositoryFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Which repositories are wanted: patterns of paths, in which ``*`` stands for anything.
 
-    No ``include`` stands for everything, as no ``named`` does, which holds whole paths, no
+    No ``include`` stands for everything, as no ``named`` does, which holds paths or patterns, no
     ``namespaces``, and no ``below``, which holds paths and covers what lies at or below them;
     ``exclude`` wins.
     """
@@ -119,6 +119,7 @@ class RepositoryFilter(msgspec.Struct, frozen=True, kw_only=True):
         """Whether a repository is wanted."""
         path = f"{namespace}/{name}" if namespace else name
         named = not self.named or path in self.named
+        named = named or any(fnmatchcase(path, p) for p in self.named if "*" in p or "?" in p)
         inside = not self.namespaces or namespace in self.namespaces
         inside &= not self.below or any(f"{path}/".startswith(f"{p}/") for p in self.below)
         included = not self.include or any(fnmatchcase(path, p) for p in self.include)
