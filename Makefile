@@ -98,6 +98,10 @@ bench-fleet: dev ## Measure 1, 2 and 4 workers, one killed, and a shared limit (
 bench-growth: dev ## Measure syncs of 10,000 to 1,000,000 images: what grows how fast (needs nginx; eight minutes)
 	@$(BIN)/python -m bench.growth
 
+.PHONY: bench-compare
+bench-compare: dev ## Hold the newest figures of make bench against the last committed ones
+	@$(BIN)/python -m bench.compare
+
 .PHONY: soak
 soak: dev ## Faults, kills and changes in twenty registries at once (SOAK_MINUTES=30)
 	@$(BIN)/python -m bench.soak --minutes $(SOAK_MINUTES)
@@ -105,6 +109,10 @@ soak: dev ## Faults, kills and changes in twenty registries at once (SOAK_MINUTE
 .PHONY: coverage-hss
 coverage-hss: dev ## Print which operations of HSS are offered, and how many (WRITE=1: into docs/ as well)
 	@$(BIN)/python tests/http/hss_coverage.py $(if $(WRITE),--write)
+
+.PHONY: docs
+docs: dev ## Build the documentation site in build/site, its reference made from the code
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 .PHONY: wheel
 wheel: dev ## Build dist/*.whl and dist/*.tar.gz
