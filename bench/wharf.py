@@ -8,7 +8,7 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,8 +73,10 @@ class Server:
 
     @classmethod
     @contextlib.contextmanager
-    def running(cls, data_dir: Path) -> Iterator[Server]:
-        with hold(data_dir) as lease:
+    def running(
+        cls, data_dir: Path, settings: Mapping[str, str] | None = None
+    ) -> Iterator[Server]:
+        with hold(data_dir, settings=settings) as lease:
             server = cls(lease, data_dir)
             migrate(lease.address.owner)
             yield server
