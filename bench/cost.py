@@ -4,8 +4,8 @@
 
 Seconds of a busy machine say nothing; those of a processor say nearly the same on any. PostgreSQL's
 are those of the server with all its processes, from the call that asks for the sync until its run
-can be read as finished. ``--spy FILE`` has py-spy, which must be on the path, sample the worker into
-collapsed stacks. ``--statements`` prints what each statement took, by ``pg_stat_statements``. Both
+can be read as finished. ``--spy FILE`` has py-spy, which must be on the path, sample the worker
+into collapsed stacks. ``--statements`` prints what each statement took, by ``pg_stat_statements``. Both
 cost time of their own: compare figures without them.
 """
 
@@ -68,9 +68,7 @@ def _told(values: list[float]) -> str:
     return ", ".join(f"{value:.2f}" for value in values)
 
 
-async def _once(
-    server: Server, stages: list[Stage], given: argparse.Namespace
-) -> dict[str, float]:
+async def _once(server: Server, stages: list[Stage], given: argparse.Namespace) -> dict[str, float]:
     async with Wharf.over_a_fresh_database(server) as wharf, wharf.worker() as worker:
         tiny, world = stages
         with tiny.upstream(delay_s=0) as nginx:

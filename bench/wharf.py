@@ -73,9 +73,7 @@ class Server:
 
     @classmethod
     @contextlib.contextmanager
-    def running(
-        cls, data_dir: Path, settings: Mapping[str, str] | None = None
-    ) -> Iterator[Server]:
+    def running(cls, data_dir: Path, settings: Mapping[str, str] | None = None) -> Iterator[Server]:
         with hold(data_dir, settings=settings) as lease:
             server = cls(lease, data_dir)
             migrate(lease.address.owner)
