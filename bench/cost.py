@@ -1,12 +1,12 @@
 """What a first sync costs in processor time, of the worker and of PostgreSQL, each by itself.
 
-``python -m bench.cost [--world 5000x20] [--runs 2] [--profile FILE] [--statements]``
+``python -m bench.cost [--world 5000x20] [--runs 2] [--spy FILE] [--statements]``
 
 Seconds of a busy machine say nothing; those of a processor say nearly the same on any. PostgreSQL's
 are those of the server with all its processes, from the call that asks for the sync until its run
 can be read as finished. ``--spy FILE`` has py-spy, which must be on the path, sample the worker
-into collapsed stacks. ``--statements`` prints what each statement took, by ``pg_stat_statements``. Both
-cost time of their own: compare figures without them.
+into collapsed stacks. ``--statements`` prints what each statement took, as ``pg_stat_statements``
+has it. Both cost time of their own: compare figures without them.
 """
 
 from __future__ import annotations

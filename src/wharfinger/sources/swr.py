@@ -62,7 +62,7 @@ class SwrOptions:
     )
 
 
-class _RepositoryRow(msgspec.Struct, frozen=True):
+class _RepositoryRow(msgspec.Struct, frozen=True, gc=False):
     """The kept part of a repository's row; v3 calls its organisation ``namespace_name``."""
 
     name: str
@@ -81,7 +81,7 @@ class _RepositoryRow(msgspec.Struct, frozen=True):
         return self.namespace or self.namespace_name, self.name
 
 
-class _TagRow(msgspec.Struct, frozen=True):
+class _TagRow(msgspec.Struct, frozen=True, gc=False):
     """The kept part of a tag's row; v2 writes ``Tag``, v3 ``tag``."""
 
     upper: str = msgspec.field(name="Tag", default="")
