@@ -23,7 +23,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.__main__ import _folder
+from bench.folders import own_folder
 from bench.report import size_of
 from bench.stage import Stage
 from bench.wharf import Server, Wharf, WorkerProcess
@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--statements", action="store_true")
     given = parser.parse_args()
     preload = {"shared_preload_libraries": "pg_stat_statements"} if given.statements else {}
-    with _folder() as folder, Server.running(folder / "data", preload) as server:
+    with own_folder() as folder, Server.running(folder / "data", preload) as server:
         stages = [Stage(folder / name, size_of(size)) for name, size in _worlds(folder, given)]
         found = [asyncio.run(_once(server, stages, given)) for _ in range(given.runs)]
     for name in ("worker", "postgresql", "wall"):

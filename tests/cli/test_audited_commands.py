@@ -24,7 +24,9 @@ USER = pwd.getpwuid(os.getuid()).pw_name
 READING = {
     "serve",
     "worker",
+    "migrate",
     "images",
+    "export",
     "changes",
     "settings",
     "project list",

@@ -10,11 +10,13 @@ from wharfinger.cli import (
     audit,
     doctor,
     enterprise_projects,
+    exports,
     held,
     hints,
     history,
     images,
     labels,
+    migrate,
     people,
     registries,
     schedules,
@@ -37,8 +39,10 @@ app = typer.Typer(
 app.callback()(GlobalOptions.from_flags)
 app.command("serve")(serve.serve)
 app.command("worker")(serve.worker)
+app.command("migrate")(migrate.migrate)
 app.command("sync")(sync.sync)
 app.command("images")(images.images)
+app.command("export")(exports.export)
 app.command("doctor")(doctor.doctor)
 app.command("changes")(history.changes)
 app.command("settings")(show_settings.settings)
