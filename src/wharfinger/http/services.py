@@ -26,6 +26,7 @@ from wharfinger.service.ledger import Ledger
 from wharfinger.service.registries import Registries
 from wharfinger.service.schedules import Schedules
 from wharfinger.service.trail import Trail
+from wharfinger.service.webhooks import Webhooks
 from wharfinger.store.callers import Callers
 
 
@@ -102,6 +103,7 @@ class Services:
     doctor: Doctor
     labels: Labels
     exports: Exports
+    webhooks: Webhooks
     is_ready: Callable[[], Awaitable[bool]]
     proxies: Sequence[Network] = ()
     limits: Limits = field(default_factory=Limits)
