@@ -736,6 +736,6 @@ def test_no_secret_of_any_call_is_in_the_audit(house, tenant):
         "SELECT (SELECT jsonb_agg(a) FROM audit a)::text"
         " || (SELECT jsonb_agg(s) FROM refusal_sample s)::text"
     ).fetchone()[0]
-    assert len(secrets - {None}) == 7
+    assert len(secrets - {None}) == 9
     assert {secret for secret in secrets - {None} if secret in kept} == set()
     assert "planted" not in kept
