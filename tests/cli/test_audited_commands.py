@@ -24,6 +24,7 @@ USER = pwd.getpwuid(os.getuid()).pw_name
 READING = {
     "serve",
     "worker",
+    "migrate",
     "images",
     "export",
     "changes",

@@ -97,7 +97,8 @@ def send(house, path, **options):
 
 def changing_routes():
     for route in create_app(None)._app.routes:
-        for handler in route.route_handlers:
+        # What the console's forms leave is tested in tests/ui.
+        for handler in () if route.path.startswith("/console") else route.route_handlers:
             if NOT_OFFERED in handler.opt:
                 continue
             for method in handler.http_methods - {"OPTIONS", "GET", "HEAD"}:
@@ -149,6 +150,13 @@ def accept(house, tenant):
 def set_schedule(house, tenant):
     path = f"/api/v1/projects/{tenant.id}/registries/{tenant.registry_id}/schedule"
     body = b'{"cron": "@hourly"}'
+    return send(house, path, method="PUT", token=tenant.alice, body=body)
+
+
+def set_policy(house, tenant):
+    path = f"/v5/{tenant.id}/image/scanner-policies"
+    chosen = [{"registry_id": tenant.registry_id}]
+    body = json.dumps({"enabled": True, "scan_cycle": 7, "registry_info": chosen}).encode()
     return send(house, path, method="PUT", token=tenant.alice, body=body)
 
 
@@ -272,6 +280,7 @@ CHANGES = {
         "POST",
         "/v5/{project_id}/image/registries/batch-delete",
     ): (delete_registries, "registry.remove"),
+    ("PUT", "/v5/{project_id}/image/scanner-policies"): (set_policy, "schedule.set"),
     ("POST", "/v3/auth/tokens"): (log_in, "token.create"),
     ("DELETE", "/v3/auth/tokens"): (take_back, "token.revoke"),
     ("POST", "/v3.0/OS-CREDENTIAL/securitytokens"): (lend_a_key, "credential.create_temporary"),

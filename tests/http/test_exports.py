@@ -83,7 +83,7 @@ def test_csv_holds_what_the_list_holds(house, filled):
     assert headers["Content-Type"] == "text/csv; charset=utf-8; header=present"
     assert body.startswith(
         b"id,registry,kind,namespace,name,tag,digest,image_id,size,updated_at,confirmed_at,latest,"
-        b"multi_arch,labels\r\n"
+        b"multi_arch,labels,signed,has_sbom,has_attestation,attachments\r\n"
     )
     rows, images = records(body), listed(house, filled)
     for name in ("id", "kind", "namespace", "name", "digest", "size", "updated_at"):

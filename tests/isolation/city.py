@@ -9,9 +9,13 @@ from dataclasses import dataclass, field
 
 import psycopg
 
+from wharfinger.domain.model import Origin
 from wharfinger.domain.webhooks import SealedParts, new_secret
+from wharfinger.identity.authentication import Authenticator
 from wharfinger.identity.passwords import hash_password
+from wharfinger.identity.sessions import Sessions
 from wharfinger.store.sealing import Sealer
+from wharfinger.store.sessions import SessionRows
 from wharfinger.store.webhooks import sealed_parts
 from wharfinger.wiring import House
 
@@ -21,6 +25,8 @@ PASSWORD = "correct horse"
 LOGS_IN = "alice-north"
 SPARE_TOKENS = 8
 DOOMED = 5
+# Everybody has an image of it; what belongs to it is everybody's own.
+COMMON = "sha256:" + "5" * 64
 
 
 @dataclass
@@ -91,6 +97,8 @@ class Person:
     spare_tokens: list[str]
     enterprise_projects: list[str]
     is_account: bool
+    session: str  # of the console
+    spare_sessions: list[str]
 
     def __repr__(self) -> str:
         return f"{self.name} of {self.account} in {self.project}"
@@ -210,6 +218,10 @@ class City:
         sees = [c for c in self.cells if c.project == project and c.enterprise_project in ids]
         hidden = [c for c in self.cells if c not in sees]
         issue = self.house.callers.issue_token
+        sessions = [
+            await self._session((await issue(project, user_id, HOUR)).token)
+            for _ in range(1 + SPARE_TOKENS)
+        ]
         self.people.append(
             Person(
                 name=name,
@@ -224,8 +236,15 @@ class City:
                 ],
                 enterprise_projects=ids,
                 is_account=granted is None,
+                session=sessions[0],
+                spare_sessions=sessions[1:],
             )
         )
+
+    async def _session(self, token: str) -> str:
+        authenticator = Authenticator(self.house.callers)
+        sessions = Sessions(SessionRows(self.house.database), authenticator, login=None)
+        return (await sessions.by_token(token, origin=Origin())).id
 
     def _marks(self, account, project, words, hidden, *, knows_all) -> list[str]:
         marks = [mark for cell in hidden for mark in cell.marks]
@@ -373,7 +392,7 @@ def _fill_images(sql: psycopg.Connection, cell: Cell, reasons: str) -> None:
             held = AT if m else None
             cell.images.append(image)
             cell.held += [image] if held else []
-            digest = cell.digest(n * 10 + m)
+            digest = COMMON if (n, m) == (2, 2) else cell.digest(n * 10 + m)
             values = {"project_id": cell.project, "size": image, "digest": digest}
             _insert(
                 sql,
@@ -428,6 +447,17 @@ def _fill_images(sql: psycopg.Connection, cell: Cell, reasons: str) -> None:
                 variant="",
                 size=image,
                 image_id=cell.digest(77),
+            )
+            _insert(
+                sql,
+                "attachment",
+                project_id=cell.project,
+                registry_id=cell.registry,
+                repository_id=cell.id(n),
+                subject=digest,
+                digest=cell.digest(80 + m),
+                kind="signature" if cell.index % 2 else "sbom",
+                artifact_type=f"application/{word}",
             )
     sql.execute(
         "UPDATE tenant_feed SET seq = %s WHERE project_id = %s",
@@ -492,6 +522,11 @@ def _shake(sql: psycopg.Connection, cell: Cell, n: int) -> None:
     sql.execute(
         "UPDATE run SET images = images + 3, outcome = 'failed', reasons = '[]', added = 5,"
         " started_at = started_at - interval '1 hour' WHERE registry_id = %s",
+        changed,
+    )
+    sql.execute(
+        "UPDATE attachment SET artifact_type = artifact_type || 'x', kind = 'attestation'"
+        " WHERE registry_id = %s",
         changed,
     )
     sql.execute("UPDATE label SET value = value || 'x' WHERE registry_id = %s", changed)

@@ -16,6 +16,7 @@ from wharfinger.cli import (
     history,
     images,
     labels,
+    migrate,
     people,
     registries,
     schedules,
@@ -39,6 +40,7 @@ app = typer.Typer(
 app.callback()(GlobalOptions.from_flags)
 app.command("serve")(serve.serve)
 app.command("worker")(serve.worker)
+app.command("migrate")(migrate.migrate)
 app.command("sync")(sync.sync)
 app.command("images")(images.images)
 app.command("export")(exports.export)

@@ -19,6 +19,7 @@ from wharfinger.cli.common import (
     with_house,
 )
 from wharfinger.cli.history import past_images
+from wharfinger.domain.artifacts import ArtifactKind
 from wharfinger.domain.history import PastFilter, PastImage
 from wharfinger.domain.inventory import ImageFilter, RegistryScope
 from wharfinger.domain.labels import read_filter
@@ -54,6 +55,12 @@ def images(
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="Only what is labelled so; repeatable."),
     ] = None,
+    signed: Annotated[
+        bool | None, typer.Option("--signed/--unsigned", help="Only what is signed, or is not.")
+    ] = None,
+    sbom: Annotated[
+        bool | None, typer.Option("--sbom/--no-sbom", help="Only what has an SBOM, or has none.")
+    ] = None,
     latest: Annotated[
         bool, typer.Option("--latest", help="Only the newest tag of each repository.")
     ] = False,
@@ -72,6 +79,8 @@ def images(
         ("--digest", digest),
         ("--search", search),
         ("--label", label),
+        ("--signed or --unsigned", signed is not None),
+        ("--sbom or --no-sbom", sbom is not None),
     ):
         if moment is not None and given:
             raise typer.BadParameter(f"{option} is known of the current list only")
@@ -97,11 +106,17 @@ def images(
             digest=digest,
             text=search,
             labels=tuple(read_filter(text) for text in label or ()),
+            attached=_attached(signed=signed, sbom=sbom),
             latest_only=latest,
         )
         await write(_rows(house, caller, wanted, limit))
 
     with_house(work)
+
+
+def _attached(*, signed: bool | None, sbom: bool | None) -> dict[ArtifactKind, bool]:
+    asked = {ArtifactKind.SIGNATURE: signed, ArtifactKind.SBOM: sbom}
+    return {kind: wanted for kind, wanted in asked.items() if wanted is not None}
 
 
 async def _rows(
@@ -135,10 +150,15 @@ async def _write_table(rows: AsyncIterator[ImageItem]) -> None:
             row.digest[:19],
             f"{row.size / 1e6:,.1f} MB",
             f"{row.updated_at:%Y-%m-%d %H:%M}",
+            _belonging(row),
         )
         async for row in rows
     ]
-    print_table(["registry", "repository", "tag", "digest", "size", "updated"], shown)
+    print_table(["registry", "repository", "tag", "digest", "size", "updated", "with"], shown)
+
+
+def _belonging(row: ImageItem) -> str:
+    return ", ".join(sorted({one.kind for one in row.attachments or ()}))
 
 
 async def _write_json(rows: AsyncIterator[ImageItem]) -> None:

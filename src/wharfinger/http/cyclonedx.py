@@ -149,6 +149,8 @@ def _facts(image: ListedImage | PastImage, item: ImageItem) -> Iterator[tuple[st
     yield "updated_at", item.updated_at.isoformat()
     for key, value in sorted((item.labels or {}).items()):
         yield f"label:{key}", value
+    for attachment in item.attachments or ():
+        yield f"attachment:{attachment.kind}", attachment.digest
     if isinstance(image, ListedImage):
         for child in image.platforms:
             one = child.platform

@@ -14,7 +14,7 @@ import msgspec
 from wharfinger.domain.errors import ExtraMissingError
 from wharfinger.domain.history import PastImage
 from wharfinger.domain.inventory import ListedImage
-from wharfinger.http.api.wire import ImageItem, StreamEnd, listed_item, past_item
+from wharfinger.http.api.wire import AttachmentItem, ImageItem, StreamEnd, listed_item, past_item
 from wharfinger.http.cyclonedx import CYCLONEDX, SPEC_VERSION, BomEncoder
 from wharfinger.service.exports import Export, Part
 
@@ -123,6 +123,7 @@ def csv_cells(item: ImageItem) -> list[str]:
     values: dict[str, Any] = msgspec.to_builtins(item)
     labels = values["labels"] or {}
     values["labels"] = ";".join(f"{key}={value}" for key, value in sorted(labels.items()))
+    values["attachments"] = ";".join(f"{a.kind}={a.digest}" for a in item.attachments or ())
     return [_cell(value) for value in values.values()]
 
 
@@ -180,6 +181,8 @@ class ParquetEncoder:
         self._waiting = []
         for row in rows:
             row["labels"] = None if row["labels"] is None else sorted(row["labels"].items())
+            if row["attachments"] is not None:
+                row["attachments"] = [msgspec.structs.asdict(one) for one in row["attachments"]]
         table = self._arrow.Table.from_pylist(rows, schema=self._schema)
         self._writer.write_table(table, row_group_size=ROW_GROUP)
 
@@ -194,8 +197,14 @@ class ParquetEncoder:
             "latest": arrow.bool_(),
             "multi_arch": arrow.bool_(),
             "labels": arrow.map_(text, text),
+            **dict.fromkeys(("signed", "has_sbom", "has_attestation"), arrow.bool_()),
+            "attachments": arrow.list_(
+                arrow.struct([(name, text) for name in AttachmentItem.__struct_fields__])
+            ),
         }
-        may_lack = {"tag", "confirmed_at", "latest", "labels"}
+        # What is not known of a past moment, and the tag of an untagged image.
+        may_lack = {"tag", "confirmed_at", "latest", "labels", "attachments"}
+        may_lack |= {"signed", "has_sbom", "has_attestation"}
         return arrow.schema(
             arrow.field(name, other.get(name, text), nullable=name in may_lack) for name in COLUMNS
         )

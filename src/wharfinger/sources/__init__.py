@@ -172,6 +172,11 @@ def login_kind(kind: str) -> str:
     return "access_key" if "access_key" in kinds else "basic"
 
 
+def credential_kinds(kind: str) -> frozenset[str]:
+    """Return which kinds of credential registries of a kind take."""
+    return _load(kind).credential_kinds
+
+
 def sends_notifications(kind: str) -> bool:
     """Whether registries of a kind can send notifications that we can read."""
     return isinstance(_load(kind), _Notifies)

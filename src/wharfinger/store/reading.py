@@ -23,6 +23,7 @@ from wharfinger.domain.inventory import (
     Worth,
 )
 from wharfinger.domain.model import Platform, VerdictState
+from wharfinger.store import attachments
 from wharfinger.store.database import Connection, Database
 from wharfinger.store.labels import of_repositories
 from wharfinger.store.named_sql import queries
@@ -77,6 +78,12 @@ _LABELLED = sql.SQL("""
           AND (l.namespace IS NULL OR l.namespace = r.namespace)
           AND (l.repository IS NULL OR l.repository = r.name)
         ORDER BY l.repository NULLS LAST, l.namespace NULLS LAST LIMIT 1)
+""")
+# Comparisons that are leakproof, so that row-level security leaves the planner every way to join.
+_ATTACHED = sql.SQL("""
+    {holds} (SELECT FROM attachment a
+             WHERE a.project_id = %(project_id)s AND a.repository_id = i.repository_id
+               AND a.subject = i.digest AND a.kind = {kind})
 """)
 # Two arms for two partial unique indexes, which are the only ones that lead from a repository to
 # its images; a plain comparison could use neither.
@@ -155,7 +162,8 @@ class Reading:
         turn = _Turn(limit=limit, after_id=after_id)
         async with self._database.tenant(project_id) as connection:
             found = (await self._page(connection, project_id, wanted, turn)).items
-            return await self._labelled(connection, project_id, found)
+            found = await self._labelled(connection, project_id, found)
+            return await self._attached(connection, project_id, found)
 
     async def _page(
         self, connection: Connection, project_id: str, wanted: ImageFilter, turn: _Turn
@@ -272,6 +280,18 @@ class Reading:
         return tuple(
             msgspec.structs.replace(image, labels=labels.get(image.repository_id, {}))
             for image in found
+        )
+
+    async def _attached(
+        self, connection: Connection, project_id: str, found: tuple[ListedImage, ...]
+    ) -> tuple[ListedImage, ...]:
+        images = [(image.repository_id, image.digest) for image in found]
+        known = await attachments.of_images(connection, project_id, images)
+        if not known:
+            return found
+        return tuple(
+            msgspec.structs.replace(image, attachments=known.get(key, ()))
+            for image, key in zip(found, images, strict=True)
         )
 
     async def _values(
@@ -448,6 +468,10 @@ def _image_conditions(wanted: ImageFilter) -> sql.Composed:
         conditions.append(sql.SQL("i.size = %(size)s"))
     if wanted.is_index is not None:
         conditions.append(sql.SQL("i.is_index = %(is_index)s"))
+    conditions += [
+        _ATTACHED.format(holds=_HOLDS[is_there], kind=sql.Literal(kind.value))
+        for kind, is_there in wanted.attached.items()
+    ]
     conditions += _span_conditions(_UPDATED_MS, "updated", wanted.updated)
     return sql.SQL(" AND ").join(conditions)
 
@@ -463,6 +487,7 @@ def _span_conditions(time: sql.SQL, name: str, span: Span) -> list[sql.Composabl
     ]
 
 
+_HOLDS = {True: sql.SQL("EXISTS"), False: sql.SQL("NOT EXISTS")}
 _OPERATORS = {">=": sql.SQL(">="), "<=": sql.SQL("<=")}
 
 

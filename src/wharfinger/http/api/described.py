@@ -14,7 +14,7 @@ from wharfinger.http.api.enterprise_projects import (
     NewEnterpriseGrant,
     NewEnterpriseProject,
 )
-from wharfinger.http.api.images import MOST_IMAGES
+from wharfinger.http.api.images import ATTACHED, MOST_IMAGES
 from wharfinger.http.api.labels import LabelBody
 from wharfinger.http.api.webhooks import ReplayBody, RotationBody
 from wharfinger.http.api.wire import AcceptBody, ImageItem, StreamEnd
@@ -37,6 +37,7 @@ _FILTERS = (
     integer("size", smallest=0, largest=MAX_INT64),
     flag("multi_arch"),
     flag("latest"),
+    *map(flag, ATTACHED),
     repeated("label", longest=320, most=8),
     *(moment(name) for name in ("updated_from", "updated_to", "confirmed_from", "confirmed_to")),
 )

@@ -14,6 +14,7 @@ from litestar import Response, get
 from litestar.response import Stream
 
 from wharfinger import __version__
+from wharfinger.domain.artifacts import ArtifactKind
 from wharfinger.domain.errors import InvalidParameterError
 from wharfinger.domain.history import Moment, PastFilter
 from wharfinger.domain.inventory import Facets, ImageFilter, RegistryScope, Span, Worth
@@ -46,6 +47,9 @@ _OF_THE_CURRENT_LIST = (
     "updated_from",
     "updated_to",
     "label",
+    "signed",
+    "has_sbom",
+    "has_attestation",
     "confirmed_from",
     "confirmed_to",
 )
@@ -62,7 +66,7 @@ class _At(msgspec.Struct, frozen=True):
 @get("/images", action="hss:images:list")
 async def list_images(
     call: TheApiCall, services: TheServices
-) -> Response[ListAnswer[ImageItem]] | PastAnswer | Stream | Response[None]:
+) -> PastAnswer | Response[ListAnswer[ImageItem]] | Stream | Response[None]:
     """The list as it is, or as it was known at a time or at a number; a page, or all of it."""
     at, as_of = call.moment("at"), call.number("as_of")
     is_current = at is None and as_of is None
@@ -231,9 +235,23 @@ def _filter(call: ApiCall) -> ImageFilter:
         is_index=query.flag("multi_arch"),
         latest_only=query.flag("latest") or False,
         labels=tuple(read_filter(t) for t in query.all("label", longest=320, most=8)),
+        attached=_attached(call),
         updated=_span(call, "updated"),
         synced=_span(call, "confirmed"),
     )
+
+
+# What the filters are called, and the kind of artifact that each asks for.
+ATTACHED = {
+    "signed": ArtifactKind.SIGNATURE,
+    "has_sbom": ArtifactKind.SBOM,
+    "has_attestation": ArtifactKind.ATTESTATION,
+}
+
+
+def _attached(call: ApiCall) -> dict[ArtifactKind, bool]:
+    asked = {kind: call.query.flag(name) for name, kind in ATTACHED.items()}
+    return {kind: wanted for kind, wanted in asked.items() if wanted is not None}
 
 
 def _span(call: ApiCall, what: str) -> Span:
