@@ -383,3 +383,31 @@ async def test_a_webhook_of_a_project_that_is_not_read_is_ignored(yard, harbor):
     receipt = await yard.house.hints.receive(made.token, yard.caller.project_id, registry_id, body)
 
     assert (receipt.repositories, receipt.ignored) == (0, 1)
+
+
+async def test_what_belongs_to_an_image_is_told_by_the_list_itself(yard, harbor):
+    signed, bare = (harbor.push("team/app", tag) for tag in ("signed", "bare"))
+    harbor.attach(signed.digest, "signature.notation")
+    harbor.attach(bare.digest, "sbom.harbor")
+    await add(yard, harbor)
+
+    await yard.sync()
+    before = kinds_by_tag(yard)
+    harbor.attach(bare.digest, "signature.cosign")
+    harbor.detach(signed.digest)
+    await yard.sync(full=True)
+
+    assert before == {"signed": ["signature"], "bare": ["sbom"]}
+    assert kinds_by_tag(yard) == {"bare": ["sbom", "signature"]}
+    assert harbor.requests("/accessories") == harbor.requests("/referrers/") == []
+
+
+def kinds_by_tag(yard):
+    rows = yard.owner.execute(
+        """
+        SELECT i.tag, array_agg(a.kind ORDER BY a.kind) FROM image i
+        JOIN attachment a ON a.repository_id = i.repository_id AND a.subject = i.digest
+        WHERE i.retired_at IS NULL AND i.tag IS NOT NULL GROUP BY 1
+        """
+    )
+    return dict(rows.fetchall())
