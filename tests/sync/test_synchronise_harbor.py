@@ -402,6 +402,26 @@ async def test_what_belongs_to_an_image_is_told_by_the_list_itself(yard, harbor)
     assert harbor.requests("/accessories") == harbor.requests("/referrers/") == []
 
 
+async def test_an_image_that_is_held_keeps_what_belongs_to_it(yard, harbor):
+    signed = harbor.push("team/app", "signed")
+    harbor.push("team/app", "other")
+    harbor.attach(signed.digest, "signature.notation")
+    await add(yard, harbor)
+    await yard.sync()
+
+    harbor.delete_artifact("team/app", signed.digest)
+    # What the first listing under other settings lacks is held.
+    await yard.house.registries.change(
+        yard.caller, "harbour", RegistryChange(options={"page_size": 50})
+    )
+    held = await yard.sync(full=True)
+    meanwhile = kinds_by_tag(yard)
+    await yard.house.held.accept(yard.caller, "harbour", images=None)
+
+    assert (held.outcome, meanwhile) == (RunOutcome.HELD, {"signed": ["signature"]})
+    assert yard.value("SELECT count(*) FROM attachment") == 0
+
+
 def kinds_by_tag(yard):
     rows = yard.owner.execute(
         """

@@ -113,11 +113,14 @@ async def publish(tx: Connection, scope: Mapping[str, Any], told: Mapping[int, T
             if row not in had
         ]
     names = ("repositories", "subjects", "digests", "kinds", "tags")
+    changed = 0
     if gone:
-        await tx.execute(_SQL["remove"], {**scope, **_columns(names, gone)}, prepare=False)
+        values = {**scope, **_columns(names, gone)}
+        changed += (await tx.execute(_SQL["remove"], values, prepare=False)).rowcount
     if new:
-        await tx.execute(_SQL["add"], {**scope, **_columns((*names, "types"), new)})
-    return len(gone) + len(new)
+        values = {**scope, **_columns((*names, "types"), new)}
+        changed += (await tx.execute(_SQL["add"], values)).rowcount
+    return changed
 
 
 async def forget_gone(tx: Connection, scope: Mapping[str, Any]) -> None:
