@@ -102,6 +102,10 @@ bench-growth: dev ## Measure syncs of 10,000 to 1,000,000 images: what grows how
 bench-compare: dev ## Hold the newest figures of make bench against the last committed ones
 	@$(BIN)/python -m bench.compare
 
+.PHONY: scale
+scale: dev ## Ask a model, calibrated on measured runs, about a billion images (two minutes)
+	@$(BIN)/python -m bench.scale
+
 .PHONY: soak
 soak: dev ## Faults, kills and changes in twenty registries at once (SOAK_MINUTES=30)
 	@$(BIN)/python -m bench.soak --minutes $(SOAK_MINUTES)
