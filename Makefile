@@ -6,6 +6,7 @@ KEYSTONE_VENV := .venv-keystone
 TESTS ?= tests
 JOBS ?= 2
 SOAK_MINUTES ?= 30
+CLIENT ?= wharfinger-client
 # These take minutes; they have targets of their own, and `check` runs them too.
 LONG := tests/model tests/sudden/test_kill_matrix.py tests/fuzz
 
@@ -90,9 +91,17 @@ kill-matrix: dev ## Kill -9 worker, service and database at every kill point (fi
 bench: dev ## Measure syncs beside the official SDK and curl (needs nginx; up to 20 minutes)
 	@$(BIN)/python -m bench
 
+.PHONY: bench-compare
+bench-compare: dev ## Hold the newest figures of make bench against the last committed ones
+	@$(BIN)/python -m bench.compare
+
 .PHONY: soak
 soak: dev ## Faults, kills and changes in twenty registries at once (SOAK_MINUTES=30)
 	@$(BIN)/python -m bench.soak --minutes $(SOAK_MINUTES)
+
+.PHONY: client
+client: dev ## Write a Python client of the APIs, ready for pip (CLIENT=wharfinger-client: where)
+	@$(BIN)/python tests/generated_client.py $(CLIENT)
 
 .PHONY: coverage-hss
 coverage-hss: dev ## Print which operations of HSS are offered, and how many (WRITE=1: into docs/ as well)

@@ -16,6 +16,7 @@ import msgspec
 
 from bench.bell import ring
 from bench.course import Course
+from bench.depot import REPOSITORIES, visit
 from bench.report import as_json, lines, machine, size_of, table
 from bench.wharf import Server
 from wharfinger.testing.rendered import nginx_missing
@@ -38,6 +39,13 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
         help="how late every answer is; may be repeated (0 and 30)",
     )
     parser.add_argument("--runs", type=int, default=3, help="rounds of each (3)")
+    parser.add_argument(
+        "--depot",
+        type=int,
+        default=REPOSITORIES,
+        metavar="REPOSITORIES",
+        help=f"how many a real docker-registry holds ({REPOSITORIES}); 0 leaves it out",
+    )
     parser.add_argument("--json", type=Path, default=LATEST, help="where the figures go")
     return parser.parse_args(given)
 
@@ -59,11 +67,16 @@ def main(given: list[str] | None = None) -> int:
             print(value if name == "version" else f"{name} = {value}")
         course = Course(folder, server, runs=chosen.runs, say=_say)
         hints = asyncio.run(ring(server, _say))
+        depot = None
+        if chosen.depot:
+            depot = asyncio.run(
+                visit(server, folder, repositories=chosen.depot, runs=chosen.runs, say=_say)
+            )
         cells = asyncio.run(course.run(sizes, delays_s))
-    found = lines(cells, hints)
+    found = lines(cells, hints, depot)
     where["took_s"] = round(time.monotonic() - began)
     chosen.json.parent.mkdir(parents=True, exist_ok=True)
-    told = msgspec.json.format(msgspec.json.encode(as_json(cells, hints, settings, where)))
+    told = msgspec.json.format(msgspec.json.encode(as_json(cells, hints, depot, settings, where)))
     chosen.json.write_bytes(told + b"\n")
     print(f"\n{table(found)}\n")
     missed = sum(line.met is False for line in found)

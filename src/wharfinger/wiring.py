@@ -33,6 +33,7 @@ from wharfinger.identity.locks import Locks
 from wharfinger.identity.login import Login
 from wharfinger.service.doctor import Doctor
 from wharfinger.service.enterprise_projects import EnterpriseProjects
+from wharfinger.service.exports import Exports
 from wharfinger.service.held import HeldImages
 from wharfinger.service.hints import Hints
 from wharfinger.service.history import History
@@ -219,6 +220,7 @@ class House:
     schedules: Schedules
     doctor: Doctor
     labels: Labels
+    exports: Exports
     callers: Callers
     principals: Principals
     ledger: Ledger
@@ -262,6 +264,7 @@ class House:
             schedules=self.schedules,
             doctor=self.doctor,
             labels=self.labels,
+            exports=self.exports,
             is_ready=self.database.answers,
             proxies=self.settings.trusted_proxies,
             limits=limits_of(self.settings),
@@ -467,6 +470,7 @@ async def open_house(
         callers = Callers(database, keys)
         registries = Registries(database, keys, opener, resolve=references)
         ledger = Ledger(database, tally=tally)
+        reading = Reading(database)
         async with (
             contextlib.aclosing(budgets),
             contextlib.aclosing(ledger),
@@ -483,7 +487,8 @@ async def open_house(
                 synchroniser=Synchroniser(database, queue),
                 registries=registries,
                 swr=SwrAccounts(database, keys, registries, opener.find),
-                inventory=Inventory(Reading(database)),
+                inventory=Inventory(reading),
+                exports=Exports(database, reading),
                 held=HeldImages(database),
                 hints=Hints(database, queue),
                 history=History(database, days=settings.history_days),

@@ -25,6 +25,7 @@ READING = {
     "serve",
     "worker",
     "images",
+    "export",
     "changes",
     "settings",
     "project list",

@@ -31,6 +31,7 @@ from wharfinger.identity.locks import Locks
 from wharfinger.identity.login import Login
 from wharfinger.service.doctor import Doctor
 from wharfinger.service.enterprise_projects import EnterpriseProjects
+from wharfinger.service.exports import Exports
 from wharfinger.service.held import HeldImages
 from wharfinger.service.hints import Hints
 from wharfinger.service.history import History
@@ -216,6 +217,7 @@ class House:
         self.callers = Callers(self.database, self.keys)
         self.principals = Principals(self.database)
         self.reading = Reading(self.database)
+        self.exports = Exports(self.database, self.reading)
         self.hints = Hints(self.database, jobs=_NoJobs())
         self.ledger = Ledger(self.database, pause_s=0.02)
         locks = Locks()
@@ -239,6 +241,7 @@ class House:
                 schedules=Schedules(self.database, _NoJobs()),
                 doctor=Doctor(self.database, self.keys, admit=None),
                 labels=Labels(self.database),
+                exports=self.exports,
                 is_ready=self._is_ready,
                 proxies=(ip_network("127.0.0.0/8"),),
                 limits=self._limits,

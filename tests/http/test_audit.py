@@ -152,6 +152,13 @@ def set_schedule(house, tenant):
     return send(house, path, method="PUT", token=tenant.alice, body=body)
 
 
+def set_policy(house, tenant):
+    path = f"/v5/{tenant.id}/image/scanner-policies"
+    chosen = [{"registry_id": tenant.registry_id}]
+    body = json.dumps({"enabled": True, "scan_cycle": 7, "registry_info": chosen}).encode()
+    return send(house, path, method="PUT", token=tenant.alice, body=body)
+
+
 def label_path(tenant):
     return f"/api/v1/projects/{tenant.id}/registries/{tenant.registry_id}/labels/team"
 
@@ -235,6 +242,7 @@ CHANGES = {
         "POST",
         "/v5/{project_id}/image/registries/batch-delete",
     ): (delete_registries, "registry.remove"),
+    ("PUT", "/v5/{project_id}/image/scanner-policies"): (set_policy, "schedule.set"),
     ("POST", "/v3/auth/tokens"): (log_in, "token.create"),
     ("DELETE", "/v3/auth/tokens"): (take_back, "token.revoke"),
     ("POST", "/v3.0/OS-CREDENTIAL/securitytokens"): (lend_a_key, "credential.create_temporary"),

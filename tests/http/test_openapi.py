@@ -229,6 +229,12 @@ def test_every_reference_in_the_document_leads_somewhere():
         assert found
 
 
+def test_every_schema_has_a_name_that_programs_can_have():
+    names = list(describe(APP)["components"]["schemas"])
+
+    assert [name for name in names if not re.fullmatch(r"[A-Za-z_]\w*", name)] == []
+
+
 @every_route
 def test_an_answer_has_the_shape_that_the_document_promises(house, tenant, world, route):
     method, path, handler = route

@@ -186,6 +186,9 @@ QUERY: dict[str, Callable[[Burglar, list[Cell]], str]] = {
     "is_multarch": lambda b, cells: b.random.choice(["true", "false"]),
     "latest_version": lambda b, cells: "true",
     "latest": lambda b, cells: "true",
+    "signed": lambda b, cells: b.random.choice(["true", "false"]),
+    "has_sbom": lambda b, cells: b.random.choice(["true", "false"]),
+    "has_attestation": lambda b, cells: b.random.choice(["true", "false"]),
     "verdict": lambda b, cells: b.random.choice(["partial", "complete", "never"]),
     "status": lambda b, cells: b.random.choice(["success", "fail", "accessing"]),
     "sync_status": lambda b, cells: b.random.choice(["finished", "running", "failed"]),
@@ -250,6 +253,13 @@ BODIES = {
                 {"registry_info": [{"registry_id": b.random.choice(cells).registry}]},
             ]
         )
+    ),
+    ("PUT", f"{HSS}/image/scanner-policies"): _json(
+        lambda b, p, cells, _: {
+            "enabled": True,
+            "scan_cycle": b.random.choice([3, 7, 14]),
+            "registry_info": [{"registry_id": b.random.choice(cells).registry}],
+        }
     ),
     ("POST", f"{API}/registries/{{registry_id}}/accept"): _json(
         lambda b, p, cells, _: b.random.choice(

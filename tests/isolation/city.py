@@ -18,6 +18,8 @@ PASSWORD = "correct horse"
 LOGS_IN = "alice-north"
 SPARE_TOKENS = 8
 DOOMED = 5
+# Everybody has an image of it; what belongs to it is everybody's own.
+COMMON = "sha256:" + "5" * 64
 
 
 @dataclass
@@ -331,7 +333,7 @@ def _fill_images(sql: psycopg.Connection, cell: Cell, reasons: str) -> None:
             held = AT if m else None
             cell.images.append(image)
             cell.held += [image] if held else []
-            digest = cell.digest(n * 10 + m)
+            digest = COMMON if (n, m) == (2, 2) else cell.digest(n * 10 + m)
             values = {"project_id": cell.project, "size": image, "digest": digest}
             _insert(
                 sql,
@@ -386,6 +388,17 @@ def _fill_images(sql: psycopg.Connection, cell: Cell, reasons: str) -> None:
                 variant="",
                 size=image,
                 image_id=cell.digest(77),
+            )
+            _insert(
+                sql,
+                "attachment",
+                project_id=cell.project,
+                registry_id=cell.registry,
+                repository_id=cell.id(n),
+                subject=digest,
+                digest=cell.digest(80 + m),
+                kind="signature" if cell.index % 2 else "sbom",
+                artifact_type=f"application/{word}",
             )
     sql.execute(
         "UPDATE tenant_feed SET seq = %s WHERE project_id = %s",
@@ -450,6 +463,11 @@ def _shake(sql: psycopg.Connection, cell: Cell, n: int) -> None:
     sql.execute(
         "UPDATE run SET images = images + 3, outcome = 'failed', reasons = '[]', added = 5,"
         " started_at = started_at - interval '1 hour' WHERE registry_id = %s",
+        changed,
+    )
+    sql.execute(
+        "UPDATE attachment SET artifact_type = artifact_type || 'x', kind = 'attestation'"
+        " WHERE registry_id = %s",
         changed,
     )
     sql.execute("UPDATE label SET value = value || 'x' WHERE registry_id = %s", changed)

@@ -10,6 +10,7 @@ from wharfinger.cli import (
     audit,
     doctor,
     enterprise_projects,
+    exports,
     held,
     hints,
     history,
@@ -39,6 +40,7 @@ app.command("serve")(serve.serve)
 app.command("worker")(serve.worker)
 app.command("sync")(sync.sync)
 app.command("images")(images.images)
+app.command("export")(exports.export)
 app.command("doctor")(doctor.doctor)
 app.command("changes")(history.changes)
 app.command("settings")(show_settings.settings)

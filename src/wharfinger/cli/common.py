@@ -250,3 +250,20 @@ def read_duration(text: str, option: str) -> dt.timedelta:
             "must be a number and a unit (s, m, h, d), like 24h", param_hint=option
         )
     return dt.timedelta(**{_UNITS[match[2]]: int(match[1])})
+
+
+def read_moment(text: str, option: str) -> dt.datetime:
+    """A time with its offset from UTC.
+
+    Raises:
+        typer.BadParameter: it is something else.
+    """
+    try:
+        moment = dt.datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise typer.BadParameter(
+            "must be a time with an offset, like 2026-11-01T00:00:00Z", param_hint=option
+        )
+    return moment

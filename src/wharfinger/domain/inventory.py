@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from wharfinger.domain.artifacts import ArtifactKind
 from wharfinger.domain.model import Platform, VerdictState
 
 
@@ -29,10 +30,21 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
     start_ms: int | None = None
     end_ms: int | None = None
 
+    @classmethod
+    def between(cls, start: dt.datetime | None, end: dt.datetime | None) -> Span:
+        """The span from one time to another, whole milliseconds as they are listed."""
+        return cls(start_ms=_whole_ms(start), end_ms=_whole_ms(end))
+
     @property
     def is_open(self) -> bool:
         """Whether the span excludes nothing."""
         return self.start_ms is None and self.end_ms is None
+
+
+def _whole_ms(time: dt.datetime | None) -> int | None:
+    if time is None:
+        return None
+    return (time - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(milliseconds=1)
 
 
 class ImageFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +68,8 @@ class ImageFilter(msgspec.Struct, frozen=True, kw_only=True):
     latest_only: bool = False
     # Each must be the one that counts for the image's repository.
     labels: tuple[tuple[str, str], ...] = ()
+    # Which kinds of artifact must belong to the image, and which must not.
+    attached: Mapping[ArtifactKind, bool] = {}
     updated: Span = Span()
     synced: Span = Span()
 
@@ -64,6 +78,7 @@ class ImageFilter(msgspec.Struct, frozen=True, kw_only=True):
         """Whether the number of matches needs counting; else the counts of repositories tell it."""
         return (
             self.latest_only
+            or bool(self.attached)
             or not self.updated.is_open
             or any(
                 question is not None
@@ -115,6 +130,14 @@ class Facets(msgspec.Struct, frozen=True, kw_only=True):
     more_namespaces: bool
 
 
+class ListedAttachment(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """An artifact that belongs to a listed image."""
+
+    kind: ArtifactKind
+    digest: str
+    artifact_type: str  # as far as it is known
+
+
 class ListedPlatform(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A child of a listed index. ``id`` is set where the child is a row of the list itself."""
 
@@ -148,6 +171,8 @@ class ListedImage(msgspec.Struct, frozen=True, kw_only=True):
     platforms: tuple[ListedPlatform, ...] = ()
     # With those it inherits; only where they were asked for.
     labels: Mapping[str, str] = {}
+    # Only where they were asked for, as the labels.
+    attachments: tuple[ListedAttachment, ...] = ()
 
 
 class ImagePage(msgspec.Struct, frozen=True, kw_only=True):

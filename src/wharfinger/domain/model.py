@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from wharfinger.domain.artifacts import Referrer
 from wharfinger.domain.errors import NotAllowedError, NotGrantedError
 from wharfinger.domain.policy import ADMINISTRATOR, Policy, may
 
@@ -239,13 +240,15 @@ class TagRef(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     ``tag`` is ``None`` for an untagged artifact. ``image`` is set by sources whose listing tells
     everything (SWR); where it is ``None`` the engine asks ``Source.describe`` for digests that
-    the store lacks. ``updated_at`` is the time the registry says the tag last moved.
+    the store lacks. ``updated_at`` is the time the registry says the tag last moved. ``attached``
+    is what belongs to the digest, ``None`` where the listing does not tell.
     """
 
     tag: str | None
     digest: str
     updated_at: dt.datetime | None = None
     image: Image | None = None
+    attached: tuple[Referrer, ...] | None = None
 
 
 class Cursor(msgspec.Struct, frozen=True, kw_only=True):

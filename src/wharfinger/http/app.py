@@ -14,6 +14,7 @@ from wharfinger.http.hss.beside import (
     list_container_images,
     list_image_scan_policy,
     list_registry_statistics,
+    modify_image_scan_policy,
     show_image_upload_command,
 )
 from wharfinger.http.hss.call import hss_call
@@ -53,6 +54,7 @@ HSS = (
     list_registry_statistics,
     show_image_upload_command,
     list_image_scan_policy,
+    modify_image_scan_policy,
     list_container_images,
     add_registry,
     update_registry,

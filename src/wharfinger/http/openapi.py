@@ -193,6 +193,8 @@ def _responses(
         good["content"] = _content(shapes.refer(*answers))
     if said.lines:
         good["content"][NDJSON] = {"schema": {}, "x-line-schema": shapes.refer(*said.lines)}
+    for media_type in said.files:
+        good["content"][media_type] = {"schema": {}}
     found = {str(handler.status_code): good}
     if said.may_be_unchanged:
         found["304"] = {"description": "As you have it.", "headers": _headers(("ETag",))}

@@ -19,7 +19,7 @@ class Versions(msgspec.Struct, frozen=True, kw_only=True):
     values: list[ApiVersion]
 
 
-class Version(msgspec.Struct, frozen=True, kw_only=True):
+class ServedVersion(msgspec.Struct, frozen=True, kw_only=True):
     """What answers at ``/``; Keystone's clients look at ``versions`` to find ``/v3``."""
 
     name: str
@@ -35,9 +35,9 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @get("/")
-async def show_version(request: AnyRequest, services: TheServices) -> Version:
+async def show_version(request: AnyRequest, services: TheServices) -> ServedVersion:
     """Say what this is; needs no credentials."""
-    return Version(
+    return ServedVersion(
         name="wharfinger",
         version=_version(),
         apis={

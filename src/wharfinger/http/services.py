@@ -17,6 +17,7 @@ from wharfinger.identity.authentication import Authenticator
 from wharfinger.identity.login import Login
 from wharfinger.service.doctor import Doctor
 from wharfinger.service.enterprise_projects import EnterpriseProjects
+from wharfinger.service.exports import Exports
 from wharfinger.service.held import HeldImages
 from wharfinger.service.hints import Hints
 from wharfinger.service.history import History
@@ -101,6 +102,7 @@ class Services:
     schedules: Schedules
     doctor: Doctor
     labels: Labels
+    exports: Exports
     is_ready: Callable[[], Awaitable[bool]]
     proxies: Sequence[Network] = ()
     limits: Limits = field(default_factory=Limits)

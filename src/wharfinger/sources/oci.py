@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
-from wharfinger.domain.artifacts import Referrer
+from wharfinger.domain.artifacts import Referrers
 from wharfinger.domain.errors import InvalidParameterError, UnexpectedAnswerError
 from wharfinger.domain.model import (
     Cursor,
@@ -45,6 +45,10 @@ class OciOptions:
     login: Literal["auto", "entra"] = field(
         default="auto",
         metadata={"help": "auto: as the registry asks; entra: exchange an Entra token at ACR"},
+    )
+    referrers: bool = field(
+        default=True,
+        metadata={"help": "ask what belongs to each new image (one request for each)"},
     )
 
 
@@ -94,6 +98,11 @@ class Other:
             page_size=self._options.page_size,
             generation=registry.generation,
         )
+
+    @property
+    def asks_for_referrers(self) -> bool:
+        """Whether the registry is asked; see ``ports.ListsReferrers``."""
+        return self._options.referrers
 
     @staticmethod
     def check(options: OciOptions, credential: RegistryCredential) -> None:
@@ -155,7 +164,7 @@ class Other:
 
     async def referrers(
         self, repository: RepositoryRef, digest: str, tags: Sequence[str] = ()
-    ) -> tuple[Referrer, ...]:
+    ) -> Referrers:
         """List what belongs to a digest; see ``ports.ListsReferrers``."""
         return await self._distribution.referrers(_path_of(repository), digest, tags)
 

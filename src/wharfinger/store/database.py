@@ -22,6 +22,7 @@ Connection = psycopg.AsyncConnection[TupleRow]
 
 APP_ROLE = "wharfinger_app"
 SCHEMA = "wharfinger"
+LONGEST_SNAPSHOT: LiteralString = "60min"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +107,18 @@ class Database:
     async def tenant(self, project_id: str) -> AsyncIterator[Connection]:
         """One transaction that sees the rows of one project and no others."""
         async with self._transaction() as connection:
+            await connection.execute(
+                "SELECT set_config('wharfinger.tenant', %s, true)", (project_id,)
+            )
+            yield connection
+
+    @contextlib.asynccontextmanager
+    async def snapshot(self, project_id: str) -> AsyncIterator[Connection]:
+        """One read-only transaction in which a project stays as it was at the first reading."""
+        async with self._transaction() as connection:
+            await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            # Rows that others delete stay on the disk for as long as this can see them.
+            await connection.execute(f"SET LOCAL transaction_timeout = '{LONGEST_SNAPSHOT}'")
             await connection.execute(
                 "SELECT set_config('wharfinger.tenant', %s, true)", (project_id,)
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -23,6 +23,7 @@ from wharfinger.domain.inventory import (
     Worth,
 )
 from wharfinger.domain.model import Platform, VerdictState
+from wharfinger.store import attachments
 from wharfinger.store.database import Connection, Database
 from wharfinger.store.labels import of_repositories
 from wharfinger.store.named_sql import queries
@@ -78,6 +79,12 @@ _LABELLED = sql.SQL("""
           AND (l.repository IS NULL OR l.repository = r.name)
         ORDER BY l.repository NULLS LAST, l.namespace NULLS LAST LIMIT 1)
 """)
+# Comparisons that are leakproof, so that row-level security leaves the planner every way to join.
+_ATTACHED = sql.SQL("""
+    {holds} (SELECT FROM attachment a
+             WHERE a.project_id = %(project_id)s AND a.repository_id = i.repository_id
+               AND a.subject = i.digest AND a.kind = {kind})
+""")
 # Two arms for two partial unique indexes, which are the only ones that lead from a repository to
 # its images; a plain comparison could use neither.
 _OF_REPOSITORIES = sql.SQL("""
@@ -113,6 +120,8 @@ ORDER BY 1, 3 DESC, 2
 # The bits of grouping(): what a row is not grouped by.
 _BY_NOTHING, _BY_REGISTRY, _BY_KIND, _BY_ENTERPRISE_PROJECT, _BY_NAMESPACE = 15, 7, 11, 13, 14
 MOST_NAMESPACES = 200
+# Rows of a whole list that are in memory at once.
+PART = 2000
 _TOTAL_COUNTED = sql.SQL("SELECT count(*) FROM image i WHERE {images}")
 _LATEST = sql.SQL("""
     i.id IN (SELECT r.latest_image_id FROM repository r
@@ -153,13 +162,25 @@ class Reading:
         turn = _Turn(limit=limit, after_id=after_id)
         async with self._database.tenant(project_id) as connection:
             found = (await self._page(connection, project_id, wanted, turn)).items
-            return await self._labelled(connection, project_id, found)
+            found = await self._labelled(connection, project_id, found)
+            return await self._attached(connection, project_id, found)
 
     async def _page(
         self, connection: Connection, project_id: str, wanted: ImageFilter, turn: _Turn
     ) -> ImagePage:
         scope = await self._scope(connection, project_id, wanted.scope)
         values = await self._values(connection, project_id, wanted, scope)
+        return await self._page_of(connection, values, wanted, turn, scope.verdict)
+
+    async def _page_of(
+        self,
+        connection: Connection,
+        values: dict[str, Any],
+        wanted: ImageFilter,
+        turn: _Turn,
+        verdict: VerdictState,
+    ) -> ImagePage:
+        project_id = values["project_id"]
         values |= msgspec.structs.asdict(turn)
         # Never prepared: the best plan depends on how many registries and repositories match.
         cursor = await connection.execute(_page_query(wanted, turn), values, prepare=False)
@@ -171,19 +192,48 @@ class Reading:
             total=total,
             items=tuple(_listed_image(row, platforms) for row in found),
             as_of=as_of,
-            verdict=scope.verdict,
+            verdict=verdict,
         )
+
+    async def whole(
+        self, connection: Connection, project_id: str, wanted: ImageFilter, *, after_id: int
+    ) -> tuple[Worth, AsyncGenerator[tuple[ListedImage, ...], None]]:
+        """Read everything that matches after an id, in parts, within the caller's transaction."""
+        scope = await self._scope(connection, project_id, wanted.scope)
+        worth = await self._worth(connection, project_id, scope)
+        values = await self._values(connection, project_id, wanted, scope)
+        return worth, self._parts(connection, values, wanted, after_id)
+
+    async def _parts(
+        self, connection: Connection, values: dict[str, Any], wanted: ImageFilter, after_id: int
+    ) -> AsyncGenerator[tuple[ListedImage, ...], None]:
+        while True:
+            turn = _Turn(limit=PART, after_id=after_id)
+            page = await self._page_of(connection, values, wanted, turn, VerdictState.NEVER)
+            if page.items:
+                after_id = page.items[-1].id
+                yield await self._labelled(connection, values["project_id"], page.items)
+            if len(page.items) < PART:
+                return
 
     async def worth(self, project_id: str, scope: RegistryScope) -> Worth:
         """Tell what the list of a scope is worth, and whether it is still the same."""
         async with self._database.tenant(project_id) as connection:
             covered = await self._scope(connection, project_id, scope)
-            cursor = await connection.execute(
-                self._queries["as_of"],
-                {"project_id": project_id, "registry_ids": covered.registry_ids},
-            )
-            as_of, state = await cursor.fetchone() or (0, "")
+            return await self._worth(connection, project_id, covered)
+
+    async def _worth(self, connection: Connection, project_id: str, covered: _Scope) -> Worth:
+        cursor = await connection.execute(
+            self._queries["as_of"],
+            {"project_id": project_id, "registry_ids": covered.registry_ids},
+        )
+        as_of, state = await cursor.fetchone() or (0, "")
         return Worth(as_of=as_of, verdict=covered.verdict, state=f"{covered.verdict}/{state}")
+
+    async def addresses(self, connection: Connection, project_id: str) -> dict[str, str]:
+        """Where images of each registry are pulled from, by the registry's id."""
+        cursor = await connection.execute(self._queries["addresses"], {"project_id": project_id})
+        return {row[0]: row[1] or row[2] for row in await cursor.fetchall()}
 
     async def facets(self, project_id: str, wanted: ImageFilter) -> Facets:
         """Count what matches by registry, kind, enterprise project and namespace."""
@@ -230,6 +280,18 @@ class Reading:
         return tuple(
             msgspec.structs.replace(image, labels=labels.get(image.repository_id, {}))
             for image in found
+        )
+
+    async def _attached(
+        self, connection: Connection, project_id: str, found: tuple[ListedImage, ...]
+    ) -> tuple[ListedImage, ...]:
+        images = [(image.repository_id, image.digest) for image in found]
+        known = await attachments.of_images(connection, project_id, images)
+        if not known:
+            return found
+        return tuple(
+            msgspec.structs.replace(image, attachments=known.get(key, ()))
+            for image, key in zip(found, images, strict=True)
         )
 
     async def _values(
@@ -406,6 +468,10 @@ def _image_conditions(wanted: ImageFilter) -> sql.Composed:
         conditions.append(sql.SQL("i.size = %(size)s"))
     if wanted.is_index is not None:
         conditions.append(sql.SQL("i.is_index = %(is_index)s"))
+    conditions += [
+        _ATTACHED.format(holds=_HOLDS[is_there], kind=sql.Literal(kind.value))
+        for kind, is_there in wanted.attached.items()
+    ]
     conditions += _span_conditions(_UPDATED_MS, "updated", wanted.updated)
     return sql.SQL(" AND ").join(conditions)
 
@@ -421,6 +487,7 @@ def _span_conditions(time: sql.SQL, name: str, span: Span) -> list[sql.Composabl
     ]
 
 
+_HOLDS = {True: sql.SQL("EXISTS"), False: sql.SQL("NOT EXISTS")}
 _OPERATORS = {">=": sql.SQL(">="), "<=": sql.SQL("<=")}
 
 

@@ -98,6 +98,8 @@ class TakenUnit:
     hinted: bool
     # The registry's listing names the repositories.
     listed: bool
+    # Its run reads everything, whatever fingerprints say.
+    is_full: bool
     repositories: tuple[WantedRepository, ...]
 
 
@@ -429,6 +431,7 @@ async def take_unit(tx: Connection, unit_id: int) -> TakenUnit | None:
         generation=row[4],
         hinted=row[5],
         listed=row[6],
+        is_full=row[7],
         repositories=msgspec.convert(row[3], tuple[WantedRepository, ...]),
     )
 

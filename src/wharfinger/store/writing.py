@@ -12,6 +12,8 @@ from psycopg.types.json import Jsonb
 
 from wharfinger.domain.errors import FencedError, MissingError
 from wharfinger.domain.model import Image, Reason, TagRef
+from wharfinger.store import attachments
+from wharfinger.store.attachments import Told
 from wharfinger.store.database import Connection
 from wharfinger.store.named_sql import queries
 
@@ -57,6 +59,7 @@ class ReadRepository:
 
     ``listing`` names the staged rows where the listing took more than one page; ``tags`` holds
     them otherwise. ``unknown`` says that there was no list, for the registry knew no such name.
+    ``attached`` is what was told of its images' referrers, ``None`` where nobody asks.
     """
 
     wanted: WantedRepository
@@ -64,6 +67,7 @@ class ReadRepository:
     listing: int | None = None
     rows: int = 0
     unknown: bool = False
+    attached: Told | None = None
     cost: Cost = Cost()
 
     @property
@@ -73,6 +77,18 @@ class ReadRepository:
         What stands behind such a row's fingerprint then is not what was read.
         """
         return self.wanted.images is not None and self.rows < self.wanted.images
+
+    @property
+    def is_to_be_read_again(self) -> bool:
+        """Whether its fingerprint must not stand for what was read."""
+        return self.came_up_short or (
+            self.attached is not None and self.attached.unread is not None
+        )
+
+    @property
+    def referrers_read(self) -> bool:
+        """Whether all is known of its images' referrers."""
+        return self.attached is not None and self.attached.unread is None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +150,7 @@ class _Stored:
     is_new: bool
     was_retired: bool
     is_read: bool
+    referrers_read: bool
 
 
 @dataclass(kw_only=True)
@@ -153,6 +170,7 @@ class Tally:
     struck: int = 0
     flickers: int = 0
     settled: int = 0  # repositories whose own row changed
+    attached: int = 0  # what came to belong to images, or ceased to
     reasons: list[Any] = field(default_factory=list)
 
     def parameters(self) -> dict[str, Any]:
@@ -327,14 +345,34 @@ async def _publish_read(
             "requests": [r.cost.requests for r in read],
             "read_ms": [r.cost.milliseconds for r in read],
             "came_up_empty": empty,
-            "short": [r.wanted.id for r in read if r.came_up_short],
+            "short": [r.wanted.id for r in read if r.is_to_be_read_again],
+            "referrers_read": [r.referrers_read for r in read],
             "stood": [r.wanted.id for r in read if r.wanted.stood],
             "began": began,
         },
     )
     tally.settled += cursor.rowcount
+    tally.attached += await _attach(tx, scope, read, stored)
+    tally.reasons += [
+        msgspec.to_builtins(r.attached.unread) for r in read if r.attached and r.attached.unread
+    ]
     tally.repositories_done += len(read)
     tally.images += sum(r.rows for r in read)
+
+
+async def _attach(
+    tx: Connection,
+    scope: Mapping[str, Any],
+    read: Sequence[ReadRepository],
+    stored: Mapping[int, _Stored],
+) -> int:
+    told = {r.wanted.id: r.attached for r in read if r.attached is not None}
+    abandoned = {
+        r.wanted.id: attachments.NOTHING
+        for r in read
+        if r.attached is None and stored[r.wanted.id].referrers_read
+    }
+    return await attachments.publish(tx, scope, {**told, **abandoned})
 
 
 async def _load(
@@ -576,6 +614,8 @@ async def conclude(tx: Connection, scope: Mapping[str, Any], tally: Tally) -> bo
     for kind, count, flickered in await cursor.fetchall():
         changes[kind] = count
         tally.flickers += flickered
+    if not changes.keys().isdisjoint({"moved", "retired", "hidden"}):
+        await attachments.forget_gone(tx, scope)
     if tally.struck:
         tally.reasons.append(msgspec.to_builtins(_second_look(tally.struck)))
     tally.added += changes.get("added", 0)
@@ -597,7 +637,7 @@ async def conclude(tx: Connection, scope: Mapping[str, Any], tally: Tally) -> bo
         if not changes.keys().isdisjoint({"moved", "retired", "hidden"}):
             await tx.execute(_SQL["close_versions"], numbers)
         await tx.execute(_SQL["write_events"], numbers)
-    elif "touched" in changes or tally.settled or tally.repositories_failed:
+    elif "touched" in changes or tally.settled or tally.repositories_failed or tally.attached:
         await tx.execute(_SQL["touch_feed"], scope)
     return bool(row and row[0])
 

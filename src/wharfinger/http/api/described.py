@@ -13,10 +13,12 @@ from wharfinger.http.api.enterprise_projects import (
     NewEnterpriseGrant,
     NewEnterpriseProject,
 )
-from wharfinger.http.api.images import MOST_IMAGES
+from wharfinger.http.api.images import ATTACHED, MOST_IMAGES
 from wharfinger.http.api.labels import LabelBody
 from wharfinger.http.api.wire import AcceptBody, ImageItem, StreamEnd
+from wharfinger.http.cyclonedx import CYCLONEDX
 from wharfinger.http.described import Api, Operation, choice, flag, integer, moment, repeated, text
+from wharfinger.http.exports import CSV, FORMATS, PARQUET
 from wharfinger.http.parameters import MAX_INT64
 
 _LIMIT = integer("limit", smallest=1, largest=MOST_ITEMS)
@@ -33,6 +35,7 @@ _FILTERS = (
     integer("size", smallest=0, largest=MAX_INT64),
     flag("multi_arch"),
     flag("latest"),
+    *map(flag, ATTACHED),
     repeated("label", longest=320, most=8),
     *(moment(name) for name in ("updated_from", "updated_to", "confirmed_from", "confirmed_to")),
 )
@@ -46,8 +49,10 @@ _DESCRIBED = {
             *_FILTERS,
             integer("limit", smallest=1, largest=MOST_IMAGES),
             _AFTER,
+            choice("format", ["json", *FORMATS]),
         ),
         lines=(ImageItem, StreamEnd),
+        files=(CSV, PARQUET, CYCLONEDX),
         may_be_unchanged=True,
     ),
     "list_facets": Operation(query=_FILTERS),

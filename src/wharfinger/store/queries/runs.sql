@@ -150,7 +150,7 @@ UPDATE unit u SET attempt = u.attempt + 1, began_at = coalesce(u.began_at, now()
 FROM run r
 WHERE u.id = %(unit)s AND NOT u.done AND r.id = u.run_id AND r.state = 'running'
 RETURNING u.attempt, u.run_id, u.registry_id, u.repositories, r.generation, u.hinted,
-    u.listed
+    u.listed, r.is_full
 
 -- name: note_changed_configuration
 -- What a batch reads under another address or credential says nothing about what was there before.

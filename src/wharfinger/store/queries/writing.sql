@@ -53,7 +53,7 @@ FOR UPDATE OF u
 
 -- name: lock_repositories
 SELECT id, live_images, held_images, empty_seen_at, verdict = 'never' AS is_new,
-    retired_at IS NOT NULL AS was_retired, verdict_reason IS NULL AS is_read
+    retired_at IS NOT NULL AS was_retired, verdict_reason IS NULL AS is_read, referrers_read
 FROM repository
 WHERE id = ANY(%(repositories)s) ORDER BY id FOR NO KEY UPDATE
 
@@ -252,7 +252,8 @@ ON CONFLICT DO NOTHING
 -- Written only where something differs, so that an unchanged registry costs no row.
 WITH listed AS (
     SELECT * FROM unnest(%(repositories)s::bigint[], %(fingerprints)s::text[],
-        %(requests)s::integer[], %(read_ms)s::integer[]) AS l (id, fingerprint, requests, read_ms)
+        %(requests)s::integer[], %(read_ms)s::integer[], %(referrers_read)s::boolean[])
+        AS l (id, fingerprint, requests, read_ms, referrers_read)
 ), counted AS MATERIALIZED (
     -- Counted once: the planner, which does not know how many rows a fresh temporary table has,
     -- would otherwise count them again for each repository.
@@ -282,7 +283,7 @@ UPDATE repository r SET
     -- A repository with rows in doubt is read again, so that a second listing can decide.
     fingerprint = CASE WHEN coalesce(c.held + c.struck, 0) = 0 AND r.id <> ALL(%(short)s::bigint[])
         THEN l.fingerprint END,
-    requests = l.requests, read_ms = l.read_ms,
+    requests = l.requests, read_ms = l.read_ms, referrers_read = l.referrers_read,
     verdict = 'complete', verdict_reason = NULL, listed_at = %(began)s, retired_at = NULL,
     empty_seen_at = CASE WHEN r.id = ANY(%(came_up_empty)s) THEN coalesce(r.empty_seen_at, now())
         END,
@@ -300,6 +301,7 @@ WHERE r.id = l.id AND (
         CASE WHEN coalesce(c.held + c.struck, 0) = 0 AND r.id <> ALL(%(short)s::bigint[])
             THEN l.fingerprint END
     OR (r.empty_seen_at IS NULL) = (r.id = ANY(%(came_up_empty)s))
+    OR r.referrers_read <> l.referrers_read
     OR r.id IN (SELECT repository_id FROM change)
 )
 
