@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
-from litestar import Litestar
+from litestar import Litestar, Response
 from litestar.di import Provide
 
 from wharfinger.http.api.routes import make_api
 from wharfinger.http.edge import Asgi, Edge
-from wharfinger.http.failures import answer_failure
+from wharfinger.http.failures import AnyRequest, answer_failure
 from wharfinger.http.hss.beside import (
     list_container_images,
     list_image_scan_policy,
@@ -41,6 +41,8 @@ from wharfinger.http.openapi import show_openapi
 from wharfinger.http.refusals import refusal_hook
 from wharfinger.http.root import show_health, show_readiness, show_version
 from wharfinger.http.services import Services
+from wharfinger.http.ui.failures import answer_page_failure, is_of_the_console
+from wharfinger.http.ui.routes import make_console
 
 HSS = (
     run_image_synchronize,
@@ -77,15 +79,23 @@ def create_app(services: Services) -> Asgi:
             *refusals(HSS),
             make_iam(),
             make_api(),
+            make_console(),
         ],
         dependencies={
             "services": Provide(lambda: services, sync_to_thread=False),
             "call": Provide(hss_call),
         },
-        exception_handlers={Exception: answer_failure},
+        exception_handlers={Exception: _answer_failure},
         after_exception=[refusal_hook(services)],
         request_max_body_size=MAX_BODY_BYTES,
         openapi_config=None,
         logging_config=None,
     )
     return Edge(cast("Asgi", app), services)
+
+
+def _answer_failure(request: AnyRequest, error: Exception) -> Response[Any]:
+    """Answer what no API's own way answers: a path without a route, for one."""
+    if is_of_the_console(request):
+        return answer_page_failure(request, error)
+    return answer_failure(request, error)

@@ -21,7 +21,7 @@ from wharfinger.http.failures import AnyRequest
 from wharfinger.http.hss.described import HSS
 from wharfinger.http.hss.not_offered import NOT_OFFERED
 from wharfinger.http.iam.described import IAM
-from wharfinger.http.root import Health
+from wharfinger.http.root import CONSOLE, Health
 
 PATH = "/api/openapi.json"
 NDJSON = "application/x-ndjson"
@@ -117,7 +117,8 @@ def routes_of(app: Litestar) -> Iterator[tuple[str, str, HTTPRouteHandler]]:
     """
     for route in app.routes:
         for handler in getattr(route, "route_handlers", ()):
-            if NOT_OFFERED in handler.opt:
+            # Pages are for people.
+            if NOT_OFFERED in handler.opt or route.path.startswith(CONSOLE):
                 continue
             for method in handler.http_methods - {"OPTIONS"}:
                 yield method, _PATH_PARAMETER.sub(r"{\1}", route.path), handler
