@@ -187,17 +187,16 @@ async def _limited(server: Server, workers: int, requests: int) -> Limited:
         contextlib.AsyncExitStack() as stack,
     ):
         await wharf.attach(REGISTRY, upstream.url, upstream.key)
-        for _ in range(workers):
-            await stack.enter_async_context(wharf.worker())
+        crew = [await stack.enter_async_context(wharf.worker()) for _ in range(workers)]
         upstream.faults.limit_rate("/", RATE)
         watch = asyncio.create_task(_refused_until_learned(upstream))
-        seconds, _ = await wharf.synchronised(REGISTRY)
+        sync = await wharf.timed(REGISTRY, crew[0])
         watch.cancel()
         (early,) = await asyncio.gather(watch, return_exceptions=True)
         refused = _refused(upstream)
         return Limited(
             workers=workers,
-            seconds=seconds,
+            seconds=sync.seconds,
             ideal_s=(requests - RATE) / RATE,
             requests=requests,
             refused=refused,

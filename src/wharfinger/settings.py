@@ -85,6 +85,8 @@ class Settings:
     retry_deadline_s: int
     history_days: int
     audit_days: int
+    webhook_patience_days: int
+    delivery_days: int
     schedules: bool
     schedule_jitter_s: int
     log_level: str
@@ -451,6 +453,20 @@ def _rules(environment: Mapping[str, str]) -> tuple[_Rule, ...]:
             _audit_days,
             lambda _: 400,
             "days that the audit is kept for, 30 at least, 0 for ever",
+        ),
+        _Rule(
+            "webhook_patience_days",
+            "WHARFINGER_WEBHOOK_PATIENCE_DAYS",
+            _whole_number(1, 365),
+            lambda _: 3,
+            "days of failures in a row after which a webhook is given up",
+        ),
+        _Rule(
+            "delivery_days",
+            "WHARFINGER_DELIVERY_DAYS",
+            _whole_number(0, 36500),
+            lambda _: 30,
+            "days that the log of webhook deliveries is kept for, 0 for ever",
         ),
         _Rule(
             "schedules",

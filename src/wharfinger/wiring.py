@@ -24,7 +24,7 @@ from wharfinger.domain.model import (
     RegistryRef,
     RepositoryFilter,
 )
-from wharfinger.domain.ports import Source, Transport
+from wharfinger.domain.ports import Reply, Request, Source, Transport
 from wharfinger.domain.tally import Tally
 from wharfinger.http.limits import Limits, Throttle
 from wharfinger.identity.authentication import Authenticator
@@ -47,7 +47,9 @@ from wharfinger.service.registries import Registries
 from wharfinger.service.schedules import Schedules
 from wharfinger.service.swr import SwrAccounts
 from wharfinger.service.synchronise import Synchroniser
+from wharfinger.service.telling import Teller
 from wharfinger.service.trail import Trail
+from wharfinger.service.webhooks import Webhooks
 from wharfinger.settings import Settings, command_environment, environment_variable
 from wharfinger.sources import filter_of, find_registries, open_source
 from wharfinger.sources._addresses import AddressPolicy
@@ -80,6 +82,10 @@ log = structlog.get_logger()
 # how often it prunes the audit, which has no such mark: it costs little where nothing is old.
 PRUNE_LOOK_S = 600.0
 PRUNE_AUDIT_S = 86_400.0
+
+# A receiver of events that needs longer should put them aside first.
+RECEIVER_CONNECT_S = 5.0
+RECEIVER_ANSWER_S = 15.0
 
 
 class OpenedSource:
@@ -202,6 +208,30 @@ class SourceOpener:
 _host_of = functools.lru_cache(maxsize=1000)(host_and_port)
 
 
+class Receivers:
+    """Sends to the receivers of webhooks. It implements ``webhooks.Send``."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._transports = {
+            allow_private: AioTransport(
+                AddressPolicy(allow_private=allow_private, allow_networks=settings.allow_networks),
+                connect_timeout_s=RECEIVER_CONNECT_S,
+                idle_timeout_s=RECEIVER_ANSWER_S,
+                answer_timeout_s=RECEIVER_ANSWER_S,
+            )
+            for allow_private in (False, True)
+        }
+
+    async def __call__(self, request: Request, *, allow_private: bool) -> Reply:
+        """Send to an address that the operator has let in, or to a public one."""
+        return await self._transports[allow_private].send(request)
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        for transport in self._transports.values():
+            await transport.aclose()
+
+
 @dataclass(frozen=True, kw_only=True)
 class House:
     """Everything that works, wired together."""
@@ -224,6 +254,8 @@ class House:
     doctor: Doctor
     labels: Labels
     exports: Exports
+    webhooks: Webhooks
+    receivers: Receivers
     callers: Callers
     principals: Principals
     ledger: Ledger
@@ -279,6 +311,7 @@ class House:
             doctor=self.doctor,
             labels=self.labels,
             exports=self.exports,
+            webhooks=self.webhooks,
             overview=Overview(self.database),
             unready=self.unready,
             proxies=self.settings.trusted_proxies,
@@ -316,7 +349,14 @@ class House:
     ) -> AsyncIterator[Worker]:
         """A worker that is ready to run; without ``schedules`` it begins no sync by itself."""
         engine = self.engine()
+        teller = Teller(
+            self.database,
+            self.keys,
+            self.receivers,
+            patience_days=self.settings.webhook_patience_days,
+        )
         pruning = asyncio.create_task(self._prune_daily())
+        telling = asyncio.create_task(teller.run())
         try:
             ticks = schedules and self.settings.schedules
             tick = self.schedules.tick if ticks else None
@@ -331,7 +371,8 @@ class House:
                 )
         finally:
             pruning.cancel()
-            await asyncio.gather(pruning, return_exceptions=True)
+            telling.cancel()
+            await asyncio.gather(pruning, telling, return_exceptions=True)
             await engine.aclose()
 
     async def _prune_daily(self) -> None:
@@ -345,6 +386,12 @@ class House:
                     await self.history.prune(project_id, only_if_due=True)
                 if time.monotonic() >= audit_at:
                     await self.trail.prune(projects)
+                    for project_id in projects:
+                        await self.webhooks.prune(
+                            project_id,
+                            delivery_days=self.settings.delivery_days,
+                            history_days=self.settings.history_days,
+                        )
                     audit_at = time.monotonic() + PRUNE_AUDIT_S
             except StoreUnavailableError as error:
                 log.info("history.prune_waits", error=error.code)
@@ -549,10 +596,12 @@ async def open_house(
         callers = Callers(database, keys)
         registries = Registries(database, keys, opener, resolve=references)
         reading = Reading(database)
+        receivers = Receivers(settings)
         ledger = Ledger(database, tally=tally)
         async with (
             contextlib.aclosing(budgets),
             contextlib.aclosing(ledger),
+            contextlib.aclosing(receivers),
             queue.app.open_async(),
             _issuers(settings, callers) as issuers,
         ):
@@ -568,6 +617,8 @@ async def open_house(
                 swr=SwrAccounts(database, keys, registries, opener.find),
                 inventory=Inventory(reading),
                 exports=Exports(database, reading),
+                webhooks=Webhooks(database, keys, receivers),
+                receivers=receivers,
                 held=HeldImages(database),
                 hints=Hints(database, queue),
                 history=History(database, days=settings.history_days),

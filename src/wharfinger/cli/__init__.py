@@ -25,6 +25,7 @@ from wharfinger.cli import (
     swr,
     sync,
     users,
+    webhooks,
 )
 from wharfinger.cli.common import GlobalOptions, complain, print_json
 from wharfinger.domain.errors import WharfingerError
@@ -64,6 +65,7 @@ app.add_typer(registries.registries, name="registry")
 app.add_typer(swr.swr, name="swr")
 app.add_typer(labels.labels, name="label")
 app.add_typer(schedules.schedules, name="schedule")
+app.add_typer(webhooks.webhooks, name="webhook")
 people.projects.command("time-zone")(schedules.time_zone)
 
 

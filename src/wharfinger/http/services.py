@@ -29,6 +29,7 @@ from wharfinger.service.overview import Overview
 from wharfinger.service.registries import Registries
 from wharfinger.service.schedules import Schedules
 from wharfinger.service.trail import Trail
+from wharfinger.service.webhooks import Webhooks
 from wharfinger.store.callers import Callers
 
 
@@ -106,6 +107,7 @@ class Services:
     doctor: Doctor
     labels: Labels
     exports: Exports
+    webhooks: Webhooks
     overview: Overview
     sessions: Sessions
     unready: Callable[[], Awaitable[str | None]]
