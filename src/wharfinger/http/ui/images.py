@@ -22,6 +22,7 @@ from wharfinger.http.api.wire import ImageItem, listed_item, past_item
 from wharfinger.http.exports import FORMATS
 from wharfinger.http.parameters import MAX_INT64, Parameters
 from wharfinger.http.services import Services, TheServices
+from wharfinger.http.ui.choices import registry_names
 from wharfinger.http.ui.pages import page
 from wharfinger.http.ui.visit import TheVisit, Visit
 from wharfinger.sources import KINDS
@@ -79,7 +80,7 @@ async def list_images(visit: TheVisit, services: TheServices) -> Response[str]:
         problem=problem,
         given=dict.fromkeys(FILTERS, "") | dict(query.pairs()),
         labels=[value for name, value in query.pairs() if name == "label"],
-        registries=[one.name for one in await services.overview.standings(visit.caller)],
+        registries=list((await registry_names(visit, services)).values()),
         kinds=list(KINDS),
         formats=list(FORMATS),
         asked=asked(query),

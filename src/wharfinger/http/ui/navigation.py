@@ -17,6 +17,8 @@ PLACES = (
     Place(key="overview", path="/console", action="hss:imageRegistries:list"),
     Place(key="registries", path="/console/registries", action="hss:imageRegistries:list"),
     Place(key="images", path="/console/images", action="hss:images:list"),
+    Place(key="runs", path="/console/runs", action="wharfinger:runs:list"),
+    Place(key="changes", path="/console/changes", action="wharfinger:changes:list"),
 )
 
 
