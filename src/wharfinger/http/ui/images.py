@@ -49,6 +49,7 @@ FILTERS = (
 # What a value of a facet is asked for by.
 _FACETS = {"registries": "registry", "kinds": "kind", "namespaces": "namespace"}
 _IMAGES = 50
+_VERSIONS = 500
 _DIGITS = len(str(MAX_INT64))
 
 
@@ -78,7 +79,7 @@ async def list_images(visit: TheVisit, services: TheServices) -> Response[str]:
         status=200 if problem is None else 400,
         found=found,
         problem=problem,
-        given=dict.fromkeys(FILTERS, "") | dict(query.pairs()),
+        given=dict.fromkeys(FILTERS, "") | dict(query.pairs()) | {"at": _picked(visit, query)},
         labels=[value for name, value in query.pairs() if name == "label"],
         registries=list((await registry_names(visit, services)).values()),
         kinds=list(KINDS),
@@ -161,6 +162,18 @@ def moment_asked(visit: Visit, query: Parameters) -> dt.datetime | None:
         raise InvalidParameterError("at", "must be a time, like 2026-11-01T08:00") from exc
 
 
+def _picked(visit: Visit, query: Parameters) -> str:
+    """The moment as the form's field takes it; what is no moment is left out."""
+    try:
+        at = moment_asked(visit, query)
+    except InvalidParameterError:
+        return ""
+    if at is None:
+        return ""
+    local = at.astimezone(zoneinfo.ZoneInfo(visit.zone)).replace(tzinfo=None)
+    return local.isoformat(timespec="milliseconds" if local.microsecond else "seconds")
+
+
 @get("/images/export", action=LIST)
 async def export_images(visit: TheVisit, services: TheServices) -> Stream:
     """Answer all of what a page shows the beginning of, as a file."""
@@ -186,7 +199,8 @@ async def show_image(
         visit,
         "image.html",
         life=life,
-        versions=tuple(reversed(life.versions)),
+        versions=tuple(reversed(life.versions))[:_VERSIONS],
+        more_versions=max(0, len(life.versions) - _VERSIONS),
         item=None if listed is None else listed_item(listed),
         platforms=() if listed is None else listed.platforms,
     )

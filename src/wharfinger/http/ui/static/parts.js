@@ -2,35 +2,33 @@
 
 const TYPING_MS = 250;
 
+const REPLACED = "replaced";
+const OVERTAKEN = "overtaken";
+const MISSING = "missing";
+
 // Has a part of this page replaced by the same part of the page at an address. What comes late,
 // after something else was asked for, is dropped.
 async function replacePart(part, address, state) {
   state.asked?.abort();
   const asked = new AbortController();
   state.asked = asked;
-  let answer;
+  let found = null;
   try {
-    answer = await fetch(address, { signal: asked.signal, headers: { Accept: "text/html" } });
+    const answer = await fetch(address, { signal: asked.signal, headers: { Accept: "text/html" } });
+    const text = await answer.text();
+    found = new DOMParser().parseFromString(text, "text/html").getElementById(part.id);
   } catch {
-    return false;
+    // The network, or the next question: told apart below.
   }
-  if (answer.redirected) {
-    // Whoever is no longer signed in is asked to sign in again.
-    window.location.assign(answer.url);
-    return false;
+  if (asked.signal.aborted) {
+    return OVERTAKEN;
   }
-  const text = await answer.text().catch(() => "");
-  const found = new DOMParser().parseFromString(text, "text/html").getElementById(part.id);
-  if (asked.signal.aborted || !found) {
-    return false;
+  if (!found) {
+    return MISSING;
   }
-  const opened = new Set([...part.querySelectorAll("details[open][id]")].map((one) => one.id));
   part.replaceChildren(...document.importNode(found, true).childNodes);
-  for (const one of part.querySelectorAll("details[id]")) {
-    one.open = opened.has(one.id);
-  }
   offerCopies(part);
-  return true;
+  return REPLACED;
 }
 
 // The address of what a form asks for, without what is not filled in.
@@ -53,9 +51,16 @@ export function searchAsTyped(form) {
     window.clearTimeout(timer);
     const address = addressOf(form);
     part.setAttribute("aria-busy", "true");
-    if (await replacePart(part, address, state)) {
+    const became = await replacePart(part, address, state);
+    if (became === OVERTAKEN) {
+      return;
+    }
+    part.removeAttribute("aria-busy");
+    if (became === REPLACED) {
       window.history.replaceState(null, "", address);
-      part.removeAttribute("aria-busy");
+    } else {
+      // A page of another shape: the session has ended, or something is wrong. It says what.
+      window.location.assign(address);
     }
   };
   form.addEventListener("input", () => {
