@@ -13,7 +13,12 @@ from litestar import Response, get
 from litestar.params import FromPath
 from litestar.response import Stream
 
-from wharfinger.domain.errors import HistoryForgottenError, InvalidParameterError, NotFoundError
+from wharfinger.domain.errors import (
+    CallerError,
+    HistoryForgottenError,
+    InvalidParameterError,
+    NotFoundError,
+)
 from wharfinger.domain.history import Moment
 from wharfinger.domain.inventory import Facets, ImageFilter, ListedImage, RegistryScope
 from wharfinger.domain.labels import FACET_LABELS
@@ -68,7 +73,8 @@ class _Found(msgspec.Struct, frozen=True, kw_only=True):
 async def list_images(visit: TheVisit, services: TheServices) -> Response[str]:
     """Show a page of the list as it is, or as it was known at a time."""
     query = visit.query.without_blanks()
-    found, problem = None, None
+    found: _Found | None = None
+    problem: CallerError | None = None
     try:
         found = await _found(visit, services, query)
     except (InvalidParameterError, HistoryForgottenError) as error:

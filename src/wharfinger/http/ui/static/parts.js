@@ -58,6 +58,9 @@ export function searchAsTyped(form) {
     part.removeAttribute("aria-busy");
     if (became === REPLACED) {
       window.history.replaceState(null, "", address);
+      // Whoever does not see the page hears how many there are, and not all of them.
+      const said = part.querySelector("[data-said]")?.dataset.said ?? part.textContent.trim();
+      document.getElementById("said").textContent = said;
     } else {
       // A page of another shape: the session has ended, or something is wrong. It says what.
       window.location.assign(address);
