@@ -275,6 +275,12 @@ def test_the_code_in_the_readme_reads_the_list(served):
     assert '"total_num": 6' in unmodified
 
 
+def test_the_code_for_people_from_the_cloud_reads_the_list(served):
+    (snippet,) = blocks(text_of("coming-from.md"), "python")
+
+    assert run_python(filled_in(snippet, served)).startswith("6 [")
+
+
 def test_the_curl_calls_in_the_readme_work(served):
     readme = (ROOT / "README.md").read_text("utf-8")
     (block,) = (b for b in blocks(readme, "bash") if b.startswith("curl"))
