@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
-import shutil
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -17,6 +13,7 @@ import msgspec
 from bench.bell import ring
 from bench.course import Course
 from bench.depot import REPOSITORIES, visit
+from bench.folders import own_folder
 from bench.report import as_json, lines, machine, size_of, table
 from bench.wharf import Server
 from wharfinger.testing.rendered import nginx_missing
@@ -61,7 +58,7 @@ def main(given: list[str] | None = None) -> int:
     delays_s = [ms / 1000 for ms in chosen.delay_ms or (0, 30)]
     began = time.monotonic()
     where = machine()
-    with _folder() as folder, Server.running(folder / "data") as server:
+    with own_folder() as folder, Server.running(folder / "data") as server:
         settings = server.settings()
         for name, value in settings.items():
             print(value if name == "version" else f"{name} = {value}")
@@ -82,26 +79,6 @@ def main(given: list[str] | None = None) -> int:
     missed = sum(line.met is False for line in found)
     print(f"{missed or 'no'} target missed; {where['took_s']} s in all; figures in {chosen.json}")
     return 1 if missed else 0
-
-
-@contextlib.contextmanager
-def _folder() -> Iterator[Path]:
-    """A folder that PostgreSQL's and nginx's own accounts can enter, removed at the end."""
-    folder = Path(tempfile.mkdtemp(prefix="wharfinger-bench-"))
-    folder.chmod(0o711)
-    try:
-        yield folder
-    finally:
-        _await_end(folder / "data")
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _await_end(data_dir: Path) -> None:
-    """Wait until the keeper has stopped the server, which it does a second after its last user."""
-    state = data_dir / "postgresql" / "data" / "postmaster.pid"
-    deadline = time.monotonic() + 30
-    while state.exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
 
 
 def _say(text: str) -> None:

@@ -20,7 +20,7 @@ from psycopg.conninfo import make_conninfo
 
 from leaks import watched
 from rows import AT, Rows
-from wharfinger.domain.errors import NotConfiguredError, NotFoundError
+from wharfinger.domain.errors import NotConfiguredError, NotFoundError, UnreachableError
 from wharfinger.domain.model import RunOutcome, RunProgress, RunState, TaskProgress
 from wharfinger.http.app import create_app
 from wharfinger.http.connections import ServerConfig
@@ -43,6 +43,7 @@ from wharfinger.service.overview import Overview
 from wharfinger.service.registries import Registries
 from wharfinger.service.schedules import Schedules
 from wharfinger.service.trail import Trail
+from wharfinger.service.webhooks import Webhooks
 from wharfinger.store.callers import Callers, NewCredential
 from wharfinger.store.cluster import DATABASE, OWNER
 from wharfinger.store.database import Database, DatabaseAddress, connection_options
@@ -211,8 +212,8 @@ class House:
         token = await self.callers.create_token(project.id, dt.timedelta(hours=1))
         return Tenant(project.id, self.sql, credential, token)
 
-    async def _is_ready(self) -> bool:
-        return self.ready
+    async def _unready(self) -> str | None:
+        return None if self.ready else "the database does not answer"
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -249,8 +250,9 @@ class House:
             doctor=Doctor(self.database, self.keys, admit=None),
             labels=Labels(self.database),
             exports=self.exports,
+            webhooks=Webhooks(self.database, self.keys, _nowhere),
             overview=Overview(self.database),
-            is_ready=self._is_ready,
+            unready=self._unready,
             proxies=(ip_network("127.0.0.0/8"),),
             limits=self._limits,
             throttle=self.throttle,
@@ -268,6 +270,10 @@ class House:
         self.port = self._server.servers[0].sockets[0].getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self._started.set()
+
+
+async def _nowhere(request, *, allow_private):
+    raise UnreachableError("this house sends nothing")
 
 
 class _NoJobs:

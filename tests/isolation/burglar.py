@@ -156,6 +156,7 @@ def _text(of: Callable[[Cell], object]):
 # What names something, by the name of the parameter: made of some cells.
 NAMES: dict[str, Callable[[Burglar, list[Cell]], str]] = {
     "registry_id": lambda b, cells: b.random.choice(b.random.choice(cells).registries),
+    "webhook_id": _text(lambda c: c.webhook),
     "run_id": lambda b, cells: b.random.choice(b.random.choice(cells).runs),
     "other_id": lambda b, cells: b.random.choice(b.random.choice(cells).runs),
     "image_id": lambda b, cells: str(b.random.choice(b.random.choice(cells).images)),
@@ -307,6 +308,21 @@ BODIES = {
     ("POST", f"{API}/registries/{{registry_id}}/notifications"): _json(_notification),
     # No address is reached from here: all are in a network that is closed to these registries.
     ("POST", f"{API}/registries/{{registry_id}}/examination"): lambda b, p, c, _: b"",
+    ("POST", f"{API}/webhooks"): _json(
+        lambda b, p, cells, _: {
+            **_made_name(b, p, cells, _),
+            "url": "https://127.0.0.1:1/made",
+            "registries": [b.random.choice(b.random.choice(cells).registries)],
+        }
+    ),
+    ("PUT", f"{API}/webhooks/{{webhook_id}}"): _json(
+        lambda b, p, c, chosen: {"pattern": f"of {chosen['webhook_id']}"}
+    ),
+    ("POST", f"{API}/webhooks/{{webhook_id}}/secret"): _json(lambda b, p, c, _: {"keep_old_s": 60}),
+    ("POST", f"{API}/webhooks/{{webhook_id}}/test"): lambda b, p, c, _: b"",
+    ("POST", f"{API}/webhooks/{{webhook_id}}/replay"): _json(
+        lambda b, p, c, _: b.random.choice([{"from_number": 1}, {"delivery": 1}])
+    ),
     ("PUT", f"{API}/registries/{{registry_id}}/labels/{{key}}"): _json(
         lambda b, p, c, chosen: {"value": f"of {chosen['registry_id']}"}
     ),

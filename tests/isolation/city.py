@@ -10,10 +10,13 @@ from dataclasses import dataclass, field
 import psycopg
 
 from wharfinger.domain.model import Origin
+from wharfinger.domain.webhooks import SealedParts, new_secret
 from wharfinger.identity.authentication import Authenticator
 from wharfinger.identity.passwords import hash_password
 from wharfinger.identity.sessions import Sessions
+from wharfinger.store.sealing import Sealer
 from wharfinger.store.sessions import SessionRows
+from wharfinger.store.webhooks import sealed_parts
 from wharfinger.wiring import House
 
 AT = dt.datetime.now(dt.UTC) - dt.timedelta(hours=2)
@@ -46,6 +49,10 @@ class Cell:
     images: list[int] = field(default_factory=list)
     held: list[int] = field(default_factory=list)
     hint_token: str = ""
+
+    @property
+    def webhook(self) -> str:
+        return self.uuid(20)
 
     @property
     def registries(self) -> list[str]:
@@ -154,7 +161,7 @@ class City:
         for (project, word), mark in WORDS.items():
             cell = Cell(len(self.cells), mark, project, self.enterprise_projects[word])
             self.cells.append(cell)
-            _fill(self.sql, cell)
+            _fill(self.sql, cell, self.house.keys)
         self._tasks_over_several()
         for row in PEOPLE:
             await self._person(*row)
@@ -259,7 +266,7 @@ class City:
             _shake(self.sql, cell, self.shakes)
 
 
-def _fill(sql: psycopg.Connection, cell: Cell) -> None:
+def _fill(sql: psycopg.Connection, cell: Cell, keys: Sealer) -> None:
     word = cell.word
     reasons = json.dumps(
         [
@@ -317,8 +324,43 @@ def _fill(sql: psycopg.Connection, cell: Cell) -> None:
         "UPDATE registry SET hint_token = sha256(%s::bytea) WHERE id = %s",
         (cell.hint_token.encode(), cell.other_registry),
     )
+    _fill_webhook(sql, cell, keys)
     _fill_images(sql, cell, reasons)
     _fill_runs(sql, cell, reasons)
+
+
+def _fill_webhook(sql: psycopg.Connection, cell: Cell, keys: Sealer) -> None:
+    word, webhook = cell.word, cell.webhook
+    parts = SealedParts(url=f"https://127.0.0.1:1/{word}", secret=new_secret())
+    _insert(
+        sql,
+        "webhook",
+        id=webhook,
+        project_id=cell.project,
+        name=f"{word}-hook",
+        address=parts.url,
+        sealed=sealed_parts(keys, cell.project, webhook, parts),
+        enterprise_projects=[cell.enterprise_project],
+        pattern=f"{word}/*",
+        change_seq=0,
+        notice_seq=0,
+    )
+    _insert(
+        sql,
+        "webhook_delivery",
+        project_id=cell.project,
+        webhook_id=webhook,
+        kind="events",
+        event_id=f"change-{cell.id(70)}",
+        events=1,
+        attempt=1,
+        status=500,
+        error=word,
+        latency_ms=1,
+        excerpt=f"no {word}",
+        change_seq=0,
+        notice_seq=0,
+    )
 
 
 def _fill_images(sql: psycopg.Connection, cell: Cell, reasons: str) -> None:
@@ -488,6 +530,10 @@ def _shake(sql: psycopg.Connection, cell: Cell, n: int) -> None:
         changed,
     )
     sql.execute("UPDATE label SET value = value || 'x' WHERE registry_id = %s", changed)
+    sql.execute(
+        "UPDATE webhook SET name = name || 'x', failures = 3, last_status = 500 WHERE id = %s",
+        (cell.webhook,),
+    )
     more = cell.uuid(1000 + n)
     _insert(
         sql,

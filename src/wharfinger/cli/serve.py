@@ -17,11 +17,13 @@ import typer
 from wharfinger.cli.common import settings_of
 from wharfinger.settings import Settings
 from wharfinger.store.database import DatabaseAddress
+from wharfinger.sync.queue import Worker
 from wharfinger.wiring import House, database_of, open_house
 
 log = structlog.get_logger()
 
 _PR_SET_PDEATHSIG = 1
+READY_LOOK_S = 0.5
 
 
 def serve(
@@ -81,6 +83,7 @@ async def _work(settings: Settings, address: DatabaseAddress, *, with_metrics: b
     ):
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, running.stop)
+        await _until_ready(house, running)
         log.info("worker.started", pid=os.getpid())
         await running.run()
 
@@ -92,3 +95,10 @@ def _metrics(settings: Settings, house: House) -> AbstractAsyncContextManager[No
     from wharfinger.cli.service import serving_metrics  # noqa: PLC0415 - see above
 
     return serving_metrics(settings, house)
+
+
+async def _until_ready(house: House, running: Worker) -> None:
+    """Wait for whoever migrates; a worker that begins too early would fail its jobs."""
+    while not running.stopping and (reason := await house.unready()):
+        log.warning("worker.waits", reason=reason)
+        await asyncio.sleep(READY_LOOK_S)

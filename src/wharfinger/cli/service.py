@@ -53,6 +53,20 @@ async def run(settings: Settings, address: DatabaseAddress, *, with_sample: bool
                 print_line(f"listening on {url}")
                 sys.stdout.flush()
                 await stop.wait()
+                await _drain(house, settings, stop)
+
+
+async def _drain(house: House, settings: Settings, stop: asyncio.Event) -> None:
+    """Tell by /readyz that this is the end, and answer until everybody has heard.
+
+    A second signal cuts it short.
+    """
+    stop.clear()
+    house.draining.set()
+    log.info("serve.draining", seconds=settings.drain_s)
+    if settings.drain_s:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), settings.drain_s)
 
 
 def _server(settings: Settings, house: House) -> uvicorn.Server:

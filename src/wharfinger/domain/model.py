@@ -230,7 +230,7 @@ class Platform(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     image_id: str = ""  # the child's config digest, where known
 
 
-class Image(msgspec.Struct, frozen=True, kw_only=True):
+class Image(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a digest is. Content-addressed: it holds for every tag that names the digest.
 
     ``image_id`` is the digest of the config; of an index its own digest. ``size`` is in bytes:

@@ -73,10 +73,11 @@ async def show_health() -> Health:
 
 @get("/readyz")
 async def show_readiness(services: TheServices) -> Response[Health]:
-    """Say whether the database answers."""
-    if await services.is_ready():
+    """Say whether requests should come here, and if not, why."""
+    reason = await services.unready()
+    if reason is None:
         return Response(Health(status="ready"))
-    return Response(Health(status="the database does not answer"), status_code=503)
+    return Response(Health(status=reason), status_code=503)
 
 
 def _version() -> str:

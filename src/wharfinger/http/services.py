@@ -29,6 +29,7 @@ from wharfinger.service.overview import Overview
 from wharfinger.service.registries import Registries
 from wharfinger.service.schedules import Schedules
 from wharfinger.service.trail import Trail
+from wharfinger.service.webhooks import Webhooks
 from wharfinger.store.callers import Callers
 
 
@@ -85,9 +86,9 @@ class Synchroniser(Protocol):
 class Services:
     """Everything a route may call.
 
-    ``is_ready`` tells whether the database answers. ``proxies`` are the networks of proxies that
-    are believed about where a request came from. ``limits`` and ``throttle`` say how much one
-    caller may ask for.
+    ``unready`` tells why no request should come here now, if there is a reason. ``proxies`` are
+    the networks of proxies that are believed about where a request came from. ``limits`` and
+    ``throttle`` say how much one caller may ask for.
     """
 
     authenticator: Authenticator
@@ -106,9 +107,10 @@ class Services:
     doctor: Doctor
     labels: Labels
     exports: Exports
+    webhooks: Webhooks
     overview: Overview
     sessions: Sessions
-    is_ready: Callable[[], Awaitable[bool]]
+    unready: Callable[[], Awaitable[str | None]]
     proxies: Sequence[Network] = ()
     limits: Limits = field(default_factory=Limits)
     throttle: Throttle = field(default_factory=Throttle)

@@ -125,6 +125,16 @@ class KnownToken(Known, frozen=True, kw_only=True):
     issuer: str = ""
 
 
+async def any_project(database: Database) -> bool:
+    """Whether the database is in use: whether there is a project in it."""
+    async with database.system() as connection:
+        try:
+            return bool(await all_rows(connection, _SQL["list_projects"], {}))
+        except psycopg.errors.UndefinedFunction:
+            # Nobody has migrated it yet.
+            return False
+
+
 class Callers:
     """Who may call, as the database keeps it: secrets sealed, tokens as digests.
 

@@ -13,7 +13,9 @@ import psycopg
 from psycopg.rows import TupleRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from wharfinger.domain import tracing
 from wharfinger.domain.errors import SetupError, StoreBusyError, StoreUnavailableError
+from wharfinger.store.spans import TellingCursor
 
 # What a server says that will let us in a little later.
 _PASSING = re.compile("starting up|shutting down|recovery|too many|reserved")
@@ -30,7 +32,8 @@ class DatabaseAddress:
     """Where the database is, for the role that migrates and for the role that works.
 
     Both are libpq connection strings. ``app`` must end up working as ``wharfinger_app``: by
-    logging in as it, or through ``options=-c role=wharfinger_app``.
+    logging in as it, or through ``options=-c role=wharfinger_app``. ``owner`` is empty where a
+    process only works.
     """
 
     owner: str
@@ -54,7 +57,7 @@ class Database:
             max_size=max_connections,
             timeout=5,
             check=AsyncConnectionPool.check_connection,
-            configure=_configure,
+            configure=_configure_telling if tracing.is_on() else _configure,
             kwargs={"options": self._options},
         )
 
@@ -94,14 +97,16 @@ class Database:
         """Close every connection."""
         await self._pool.close()
 
-    async def answers(self) -> bool:
-        """Whether the database answers now."""
+    async def recorded_migrations(self) -> set[str] | None:
+        """The names of the migrations applied; ``None`` when the database does not answer now."""
         try:
             async with asyncio.timeout(2), self.system() as connection:
-                await connection.execute("SELECT 1")
+                rows = await connection.execute("SELECT name FROM schema_migration")
+                return {name for (name,) in await rows.fetchall()}
+        except psycopg.errors.UndefinedTable:
+            return set()
         except (StoreUnavailableError, TimeoutError):
-            return False
-        return True
+            return None
 
     @contextlib.asynccontextmanager
     async def tenant(self, project_id: str) -> AsyncIterator[Connection]:
@@ -194,6 +199,11 @@ async def _configure(connection: Connection) -> None:
     # Plans of prepared statements outlive a change of statistics badly; five uses are enough to
     # know that a statement is hot.
     connection.prepare_threshold = 5
+
+
+async def _configure_telling(connection: Connection) -> None:
+    await _configure(connection)
+    connection.cursor_factory = TellingCursor
 
 
 async def _refuse_a_role_above_the_law(connection: Connection) -> None:

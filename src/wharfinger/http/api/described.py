@@ -6,6 +6,7 @@ from typing import Any
 
 from wharfinger.domain.model import VerdictState
 from wharfinger.domain.schedule import ScheduleChange
+from wharfinger.domain.webhooks import NewWebhook, WebhookChange
 from wharfinger.http.answers import GatewayError, HssError
 from wharfinger.http.api.call import MOST_ITEMS
 from wharfinger.http.api.enterprise_projects import (
@@ -15,6 +16,8 @@ from wharfinger.http.api.enterprise_projects import (
 )
 from wharfinger.http.api.images import ATTACHED, MOST_IMAGES
 from wharfinger.http.api.labels import LabelBody
+from wharfinger.http.api.reports import REPORT_FORMATS
+from wharfinger.http.api.webhooks import ReplayBody, RotationBody
 from wharfinger.http.api.wire import AcceptBody, ImageItem, StreamEnd
 from wharfinger.http.cyclonedx import CYCLONEDX
 from wharfinger.http.described import Api, Operation, choice, flag, integer, moment, repeated, text
@@ -60,6 +63,11 @@ _DESCRIBED = {
     "remove_label": Operation(
         query=(text("namespace", longest=255, shortest=0), text("repository", longest=255))
     ),
+    "add_webhook": Operation(body=NewWebhook),
+    "change_webhook": Operation(body=WebhookChange),
+    "rotate_webhook_secret": Operation(body=RotationBody),
+    "replay_webhook": Operation(body=ReplayBody),
+    "list_deliveries": Operation(query=_PAGE),
     "list_audit": Operation(
         query=(
             choice("kind", ("change", "refusal")),
@@ -77,6 +85,10 @@ _DESCRIBED = {
     ),
     "list_runs": Operation(query=(text("registry_id", longest=64), *_PAGE)),
     "list_differences": Operation(query=_PAGE),
+    "show_report": Operation(
+        query=(choice("format", REPORT_FORMATS), text("registry_id", longest=64)),
+        files=("text/markdown",),
+    ),
     "list_repository_verdicts": Operation(
         query=(choice("verdict", [v.value for v in VerdictState]), *_PAGE)
     ),
