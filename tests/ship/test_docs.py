@@ -85,6 +85,19 @@ def test_every_kind_is_documented_with_its_options(kind):
         assert f"| `{option.name}` |" in page
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_says_what_it_needs_what_it_shows_and_what_is_guessed(kind):
+    section = text_of("kinds.md").partition(f"\n## {kind}\n")[2].partition("\n## ")[0]
+
+    said = ("Address", "Credentials", "Permissions", "Sees", "Cannot see", "Cost", "Guesses")
+    assert [word for word in said if f"**{word}**" not in section] == []
+    assert [
+        one.name
+        for one in dataclasses.fields(kind_options(kind))
+        if f"| `{one.name}` |" not in section
+    ] == []
+
+
 def descendants(error):
     yield error
     for child in error.__subclasses__():
