@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -74,8 +74,8 @@ class Server:
 
     @classmethod
     @contextlib.contextmanager
-    def running(cls, data_dir: Path) -> Iterator[Server]:
-        with hold(data_dir) as lease:
+    def running(cls, data_dir: Path, settings: Mapping[str, str] | None = None) -> Iterator[Server]:
+        with hold(data_dir, settings=settings) as lease:
             server = cls(lease, data_dir)
             migrate(lease.address.owner)
             yield server
@@ -237,16 +237,24 @@ class Wharf:
             RuntimeError: the outcome is not "complete", or the run does not end.
         """
         worker.forget_peak()
+        seconds, run = await self.synchronised(name, full=full)
+        return Sync(seconds=seconds, requests=0, peak_mb=worker.peak_mb(), run=run)
+
+    async def synchronised(self, name: str, *, full: bool = False) -> tuple[float, RunProgress]:
+        """Synchronise one registry by whichever workers there are; the seconds, and the run.
+
+        Raises:
+            RuntimeError: the outcome is not "complete", or the run does not end.
+        """
         began = time.perf_counter()
         task_id = await self.house.synchroniser.synchronise_names(CALLER, (name,), full=full)
         await self._run_ended(task_id, began + RUN_ENDS_S)
         seconds = time.perf_counter() - began
-        peak_mb = worker.peak_mb()
         task = await self.house.synchroniser.task(CALLER, task_id)
         (run,) = task.runs
         if run.outcome is not RunOutcome.COMPLETE:
             raise RuntimeError(f"the sync ended {run.outcome}: {run.reasons}")
-        return Sync(seconds=seconds, requests=0, peak_mb=peak_mb, run=run)
+        return seconds, run
 
     async def _run_ended(self, task_id: str, deadline: float) -> None:
         query = "SELECT bool_and(state = 'finished') FROM run JOIN task_run t ON t.run_id = run.id"

@@ -10,6 +10,7 @@ from wharfinger.cli import (
     audit,
     doctor,
     enterprise_projects,
+    exports,
     held,
     hints,
     history,
@@ -18,12 +19,14 @@ from wharfinger.cli import (
     migrate,
     people,
     registries,
+    report,
     schedules,
     serve,
     show_settings,
     swr,
     sync,
     users,
+    webhooks,
 )
 from wharfinger.cli.common import GlobalOptions, complain, print_json
 from wharfinger.domain.errors import WharfingerError
@@ -41,8 +44,10 @@ app.command("worker")(serve.worker)
 app.command("migrate")(migrate.migrate)
 app.command("sync")(sync.sync)
 app.command("images")(images.images)
+app.command("export")(exports.export)
 app.command("doctor")(doctor.doctor)
 app.command("changes")(history.changes)
+app.command("report")(report.report)
 app.command("settings")(show_settings.settings)
 app.add_typer(people.projects, name="project")
 app.add_typer(people.credentials, name="credential")
@@ -62,6 +67,7 @@ app.add_typer(registries.registries, name="registry")
 app.add_typer(swr.swr, name="swr")
 app.add_typer(labels.labels, name="label")
 app.add_typer(schedules.schedules, name="schedule")
+app.add_typer(webhooks.webhooks, name="webhook")
 people.projects.command("time-zone")(schedules.time_zone)
 
 

@@ -13,7 +13,9 @@ import psycopg
 from psycopg.rows import TupleRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from wharfinger.domain import tracing
 from wharfinger.domain.errors import SetupError, StoreBusyError, StoreUnavailableError
+from wharfinger.store.spans import TellingCursor
 
 # What a server says that will let us in a little later.
 _PASSING = re.compile("starting up|shutting down|recovery|too many|reserved")
@@ -22,6 +24,7 @@ Connection = psycopg.AsyncConnection[TupleRow]
 
 APP_ROLE = "wharfinger_app"
 SCHEMA = "wharfinger"
+LONGEST_SNAPSHOT: LiteralString = "60min"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +57,7 @@ class Database:
             max_size=max_connections,
             timeout=5,
             check=AsyncConnectionPool.check_connection,
-            configure=_configure,
+            configure=_configure_telling if tracing.is_on() else _configure,
             kwargs={"options": self._options},
         )
 
@@ -109,6 +112,18 @@ class Database:
     async def tenant(self, project_id: str) -> AsyncIterator[Connection]:
         """One transaction that sees the rows of one project and no others."""
         async with self._transaction() as connection:
+            await connection.execute(
+                "SELECT set_config('wharfinger.tenant', %s, true)", (project_id,)
+            )
+            yield connection
+
+    @contextlib.asynccontextmanager
+    async def snapshot(self, project_id: str) -> AsyncIterator[Connection]:
+        """One read-only transaction in which a project stays as it was at the first reading."""
+        async with self._transaction() as connection:
+            await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            # Rows that others delete stay on the disk for as long as this can see them.
+            await connection.execute(f"SET LOCAL transaction_timeout = '{LONGEST_SNAPSHOT}'")
             await connection.execute(
                 "SELECT set_config('wharfinger.tenant', %s, true)", (project_id,)
             )
@@ -184,6 +199,11 @@ async def _configure(connection: Connection) -> None:
     # Plans of prepared statements outlive a change of statistics badly; five uses are enough to
     # know that a statement is hot.
     connection.prepare_threshold = 5
+
+
+async def _configure_telling(connection: Connection) -> None:
+    await _configure(connection)
+    connection.cursor_factory = TellingCursor
 
 
 async def _refuse_a_role_above_the_law(connection: Connection) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -22,7 +23,9 @@ from wharfinger.domain.inventory import (
     Span,
     Worth,
 )
+from wharfinger.domain.labels import FACET_LABELS
 from wharfinger.domain.model import Platform, VerdictState
+from wharfinger.store import attachments
 from wharfinger.store.database import Connection, Database
 from wharfinger.store.labels import of_repositories
 from wharfinger.store.named_sql import queries
@@ -78,6 +81,12 @@ _LABELLED = sql.SQL("""
           AND (l.repository IS NULL OR l.repository = r.name)
         ORDER BY l.repository NULLS LAST, l.namespace NULLS LAST LIMIT 1)
 """)
+# Comparisons that are leakproof, so that row-level security leaves the planner every way to join.
+_ATTACHED = sql.SQL("""
+    {holds} (SELECT FROM attachment a
+             WHERE a.project_id = %(project_id)s AND a.repository_id = i.repository_id
+               AND a.subject = i.digest AND a.kind = {kind})
+""")
 # Two arms for two partial unique indexes, which are the only ones that lead from a repository to
 # its images; a plain comparison could use neither.
 _OF_REPOSITORIES = sql.SQL("""
@@ -101,6 +110,24 @@ _COUNTED_SINGLY = sql.SQL("""
     SELECT i.repository_id AS id, count(*) AS images FROM image i WHERE {images}
     GROUP BY i.repository_id
 """)
+# A key that nobody has put anywhere in sight costs nothing.
+_FACETS_OF_LABELS = sql.SQL("""
+SELECT %(labels_from)s + k.number, l.value, sum(c.images)::bigint
+FROM counted c JOIN repository r ON r.id = c.id
+    CROSS JOIN unnest(%(label_keys)s::text[]) WITH ORDINALITY AS k (key, number)
+    LEFT JOIN LATERAL (
+        SELECT l.value FROM label l
+        WHERE l.project_id = %(project_id)s AND l.registry_id = r.registry_id AND l.key = k.key
+          AND (l.namespace IS NULL OR l.namespace = r.namespace)
+          AND (l.repository IS NULL OR l.repository = r.name)
+        ORDER BY l.repository NULLS LAST, l.namespace NULLS LAST LIMIT 1
+    ) l ON true
+WHERE {tenant} AND EXISTS (
+    SELECT FROM label a WHERE a.project_id = %(project_id)s
+      AND a.registry_id = ANY(%(registry_ids)s) AND a.key = k.key
+)
+GROUP BY k.number, l.value
+""")
 _FACETS = sql.SQL("""
 WITH counted AS MATERIALIZED ({counted})
 SELECT grouping(g.name, g.kind, g.enterprise_project_id, r.namespace),
@@ -108,11 +135,17 @@ SELECT grouping(g.name, g.kind, g.enterprise_project_id, r.namespace),
 FROM counted c JOIN repository r ON r.id = c.id JOIN registry g ON g.id = r.registry_id
 WHERE {tenant}
 GROUP BY GROUPING SETS ((), g.name, g.kind, g.enterprise_project_id, r.namespace)
+UNION ALL
+{labels}
 ORDER BY 1, 3 DESC, 2
 """)
 # The bits of grouping(): what a row is not grouped by.
 _BY_NOTHING, _BY_REGISTRY, _BY_KIND, _BY_ENTERPRISE_PROJECT, _BY_NAMESPACE = 15, 7, 11, 13, 14
+# Rows of labels are numbered behind those, from 1.
+_BY_LABELS = 100
 MOST_NAMESPACES = 200
+# Rows of a whole list that are in memory at once.
+PART = 2000
 _TOTAL_COUNTED = sql.SQL("SELECT count(*) FROM image i WHERE {images}")
 _LATEST = sql.SQL("""
     i.id IN (SELECT r.latest_image_id FROM repository r
@@ -153,13 +186,25 @@ class Reading:
         turn = _Turn(limit=limit, after_id=after_id)
         async with self._database.tenant(project_id) as connection:
             found = (await self._page(connection, project_id, wanted, turn)).items
-            return await self._labelled(connection, project_id, found)
+            found = await self._labelled(connection, project_id, found)
+            return await self._attached(connection, project_id, found)
 
     async def _page(
         self, connection: Connection, project_id: str, wanted: ImageFilter, turn: _Turn
     ) -> ImagePage:
         scope = await self._scope(connection, project_id, wanted.scope)
         values = await self._values(connection, project_id, wanted, scope)
+        return await self._page_of(connection, values, wanted, turn, scope.verdict)
+
+    async def _page_of(
+        self,
+        connection: Connection,
+        values: dict[str, Any],
+        wanted: ImageFilter,
+        turn: _Turn,
+        verdict: VerdictState,
+    ) -> ImagePage:
+        project_id = values["project_id"]
         values |= msgspec.structs.asdict(turn)
         # Never prepared: the best plan depends on how many registries and repositories match.
         cursor = await connection.execute(_page_query(wanted, turn), values, prepare=False)
@@ -171,25 +216,55 @@ class Reading:
             total=total,
             items=tuple(_listed_image(row, platforms) for row in found),
             as_of=as_of,
-            verdict=scope.verdict,
+            verdict=verdict,
         )
+
+    async def whole(
+        self, connection: Connection, project_id: str, wanted: ImageFilter, *, after_id: int
+    ) -> tuple[Worth, AsyncGenerator[tuple[ListedImage, ...], None]]:
+        """Read everything that matches after an id, in parts, within the caller's transaction."""
+        scope = await self._scope(connection, project_id, wanted.scope)
+        worth = await self._worth(connection, project_id, scope)
+        values = await self._values(connection, project_id, wanted, scope)
+        return worth, self._parts(connection, values, wanted, after_id)
+
+    async def _parts(
+        self, connection: Connection, values: dict[str, Any], wanted: ImageFilter, after_id: int
+    ) -> AsyncGenerator[tuple[ListedImage, ...], None]:
+        while True:
+            turn = _Turn(limit=PART, after_id=after_id)
+            page = await self._page_of(connection, values, wanted, turn, VerdictState.NEVER)
+            if page.items:
+                after_id = page.items[-1].id
+                yield await self._labelled(connection, values["project_id"], page.items)
+            if len(page.items) < PART:
+                return
 
     async def worth(self, project_id: str, scope: RegistryScope) -> Worth:
         """Tell what the list of a scope is worth, and whether it is still the same."""
         async with self._database.tenant(project_id) as connection:
             covered = await self._scope(connection, project_id, scope)
-            cursor = await connection.execute(
-                self._queries["as_of"],
-                {"project_id": project_id, "registry_ids": covered.registry_ids},
-            )
-            as_of, state = await cursor.fetchone() or (0, "")
+            return await self._worth(connection, project_id, covered)
+
+    async def _worth(self, connection: Connection, project_id: str, covered: _Scope) -> Worth:
+        cursor = await connection.execute(
+            self._queries["as_of"],
+            {"project_id": project_id, "registry_ids": covered.registry_ids},
+        )
+        as_of, state = await cursor.fetchone() or (0, "")
         return Worth(as_of=as_of, verdict=covered.verdict, state=f"{covered.verdict}/{state}")
+
+    async def addresses(self, connection: Connection, project_id: str) -> dict[str, str]:
+        """Where images of each registry are pulled from, by the registry's id."""
+        cursor = await connection.execute(self._queries["addresses"], {"project_id": project_id})
+        return {row[0]: row[1] or row[2] for row in await cursor.fetchall()}
 
     async def facets(self, project_id: str, wanted: ImageFilter) -> Facets:
         """Count what matches by registry, kind, enterprise project and namespace."""
         async with self._database.tenant(project_id) as connection:
             scope = await self._scope(connection, project_id, wanted.scope)
             values = await self._values(connection, project_id, wanted, scope)
+            values |= {"labels_from": _BY_LABELS, "label_keys": list(FACET_LABELS)}
             cursor = await connection.execute(_facets_query(wanted), values, prepare=False)
             return _facets(await cursor.fetchall())
 
@@ -230,6 +305,18 @@ class Reading:
         return tuple(
             msgspec.structs.replace(image, labels=labels.get(image.repository_id, {}))
             for image in found
+        )
+
+    async def _attached(
+        self, connection: Connection, project_id: str, found: tuple[ListedImage, ...]
+    ) -> tuple[ListedImage, ...]:
+        images = [(image.repository_id, image.digest) for image in found]
+        known = await attachments.of_images(connection, project_id, images)
+        if not known:
+            return found
+        return tuple(
+            msgspec.structs.replace(image, attachments=known.get(key, ()))
+            for image, key in zip(found, images, strict=True)
         )
 
     async def _values(
@@ -334,7 +421,8 @@ def _facets_query(wanted: ImageFilter) -> sql.Composed:
             tenant=REPOSITORY_TENANT,
             those=those if wanted.asks_about_repositories else sql.SQL(""),
         )
-    return _FACETS.format(counted=counted, tenant=REPOSITORY_TENANT)
+    labels = _FACETS_OF_LABELS.format(tenant=REPOSITORY_TENANT)
+    return _FACETS.format(counted=counted, tenant=REPOSITORY_TENANT, labels=labels)
 
 
 def _facets(rows: Sequence[Sequence[Any]]) -> Facets:
@@ -342,6 +430,7 @@ def _facets(rows: Sequence[Sequence[Any]]) -> Facets:
     for by, value, images in rows:
         found[by][value or ""] = images
     namespaces = list(found[_BY_NAMESPACE].items())
+    labels = {key: found[_BY_LABELS + n] for n, key in enumerate(FACET_LABELS, start=1)}
     return Facets(
         total=found[_BY_NOTHING].get("") or 0,
         registries=found[_BY_REGISTRY],
@@ -349,6 +438,12 @@ def _facets(rows: Sequence[Sequence[Any]]) -> Facets:
         enterprise_projects=found[_BY_ENTERPRISE_PROJECT],
         namespaces=dict(namespaces[:MOST_NAMESPACES]),
         more_namespaces=len(namespaces) > MOST_NAMESPACES,
+        labels={
+            key: dict(itertools.islice(values.items(), MOST_NAMESPACES))
+            for key, values in labels.items()
+            if values
+        },
+        more_labels=[key for key, values in labels.items() if len(values) > MOST_NAMESPACES],
     )
 
 
@@ -406,6 +501,10 @@ def _image_conditions(wanted: ImageFilter) -> sql.Composed:
         conditions.append(sql.SQL("i.size = %(size)s"))
     if wanted.is_index is not None:
         conditions.append(sql.SQL("i.is_index = %(is_index)s"))
+    conditions += [
+        _ATTACHED.format(holds=_HOLDS[is_there], kind=sql.Literal(kind.value))
+        for kind, is_there in wanted.attached.items()
+    ]
     conditions += _span_conditions(_UPDATED_MS, "updated", wanted.updated)
     return sql.SQL(" AND ").join(conditions)
 
@@ -421,6 +520,7 @@ def _span_conditions(time: sql.SQL, name: str, span: Span) -> list[sql.Composabl
     ]
 
 
+_HOLDS = {True: sql.SQL("EXISTS"), False: sql.SQL("NOT EXISTS")}
 _OPERATORS = {">=": sql.SQL(">="), "<=": sql.SQL("<=")}
 
 

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import procrastinate
 import structlog
 from procrastinate import exceptions as job_errors
 from procrastinate.connector import BaseConnector
+from structlog.contextvars import bound_contextvars, get_contextvars
 
+from wharfinger.domain import tracing
 from wharfinger.domain.errors import (
     FencedError,
     NotFoundError,
     StoreBusyError,
     StoreUnavailableError,
 )
+from wharfinger.domain.tally import Tally
 from wharfinger.store import runs
 from wharfinger.store.database import Connection, Database
 from wharfinger.sync.engine import Engine
@@ -40,6 +43,10 @@ CARETAKER_EVERY_S = 10.0
 
 # What a worker that is asked to stop grants its running jobs; the rest is taken up again.
 SHUTDOWN_S = 5.0
+
+# What a job carries along from whoever enqueued it, and how it is called in logs.
+CARRIED = "carried"
+_LOGGED = {"run_id": "run", "unit_id": "unit", "registry_id": "registry"}
 
 # A job that fails for a reason of our own is tried this often before its work is given up.
 MOST_ATTEMPTS = 5
@@ -153,6 +160,8 @@ class SyncQueue:
     ) -> None:
         if not jobs:
             return
+        if carried := _carried():
+            jobs = [{**job, CARRIED: carried} for job in jobs]
         deferrer = self.app.configure_task(
             task, queue=queue, lock=lock, priority=PRIORITY[task], connection=tx
         )
@@ -160,6 +169,18 @@ class SyncQueue:
         if priorities is not None:
             made = [j.evolve(priority=p) for j, p in zip(made, priorities, strict=True)]
         await self.app.job_manager.batch_defer_jobs_async(made, connection=tx)
+
+
+def _carried() -> dict[str, str]:
+    """What the jobs of a call have from it: the id of the request, and the trace."""
+    request_id = get_contextvars().get("request_id")
+    carried = {"request_id": str(request_id)} if request_id else {}
+    tracing.inject(carried)
+    return carried
+
+
+def _attributes(ids: Mapping[str, Any]) -> dict[str, tracing.Value]:
+    return {f"wharfinger_{key}": str(value) for key, value in ids.items()}
 
 
 async def _end(worker: asyncio.Task[None]) -> None:
@@ -190,6 +211,7 @@ class Worker:
         concurrency: int = 6,
         name: str = "worker",
         tick: Callable[[], Awaitable[object]] | None = None,
+        tally: Tally | None = None,
     ) -> None:
         self._queue = queue
         self._engine = engine
@@ -197,6 +219,7 @@ class Worker:
         self._concurrency = concurrency
         self._name = name
         self._tick = tick
+        self._tally = tally or Tally()
         self._trouble = asyncio.Event()
         self._stop = asyncio.Event()
         self._register()
@@ -306,14 +329,24 @@ class Worker:
         queueing_lock: str | None = None,
     ) -> None:
         async def job(context: procrastinate.JobContext, /, **arguments: Any) -> None:
+            carried = arguments.pop(CARRIED, {})
+            ids = {_LOGGED[key]: value for key, value in arguments.items() if key in _LOGGED}
+            request = {key: carried.pop(key) for key in ("request_id",) if key in carried}
+            with (
+                bound_contextvars(task=name, **ids, **request),
+                tracing.span(name, "consumer", carried=carried, **_attributes(ids | request)),
+            ):
+                await attempt(context, arguments)
+
+        async def attempt(context: procrastinate.JobContext, arguments: dict[str, Any]) -> None:
             try:
                 await work(**arguments)
             except FencedError:
-                log.info("job.fenced", task=name, job=context.job.id)
+                log.info("job.fenced", job=context.job.id)
             except NotFoundError:
-                log.info("job.pointless", task=name, job=context.job.id)
+                log.info("job.pointless", job=context.job.id)
             except StoreBusyError:
-                log.info("job.busy", task=name, job=context.job.id)
+                log.info("job.busy", job=context.job.id)
                 raise
             except StoreUnavailableError:
                 # This worker may no longer be able to say that the job failed. Another one, or
@@ -321,7 +354,8 @@ class Worker:
                 self._trouble.set()
                 raise
             except Exception as error:
-                log.exception("job.failed", task=name, attempts=context.job.attempts)
+                self._tally.add("job_failures", name)
+                log.exception("job.failed", attempts=context.job.attempts)
                 if give_up is None or context.job.attempts + 1 < MOST_ATTEMPTS:
                     raise
                 await give_up(error, **arguments)
