@@ -37,6 +37,7 @@ READING = {
     "audit strangers",
     "image history",
     "registry list",
+    "report",
     "registry repositories",
     "registry held",
     "registry test",

@@ -19,6 +19,7 @@ from wharfinger.cli import (
     migrate,
     people,
     registries,
+    report,
     schedules,
     serve,
     show_settings,
@@ -46,6 +47,7 @@ app.command("images")(images.images)
 app.command("export")(exports.export)
 app.command("doctor")(doctor.doctor)
 app.command("changes")(history.changes)
+app.command("report")(report.report)
 app.command("settings")(show_settings.settings)
 app.add_typer(people.projects, name="project")
 app.add_typer(people.credentials, name="credential")
