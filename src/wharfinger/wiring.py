@@ -55,6 +55,7 @@ from wharfinger.settings import Settings, command_environment, environment_varia
 from wharfinger.sources import filter_of, find_registries, open_source
 from wharfinger.sources._addresses import AddressPolicy
 from wharfinger.sources._examining import WatchedHttp, WatchedTransport, make_contact
+from wharfinger.sources._fast import fast_client
 from wharfinger.sources._http import AioTransport, RequestCount, counting_requests
 from wharfinger.sources._observing import CountedTransport
 from wharfinger.sources._references import References
@@ -157,10 +158,11 @@ class SourceOpener:
         self._concurrency = settings.host_concurrency
         self._deadline_s = float(settings.retry_deadline_s)
         self._budgets = budgets
+        self._transport = fast_client() if settings.fast_http else AioTransport
 
     def __call__(self, registry: RegistryRef, credential: RegistryCredential) -> OpenedSource:
         """Open one registry's source; no request is made yet."""
-        transport = AioTransport(self._policy(registry), ca_pem=registry.ca_pem)
+        transport = self._transport(self._policy(registry), ca_pem=registry.ca_pem)
         source = open_source(registry, credential, self._http(registry, transport))
         return OpenedSource(source, transport, filter_of(registry))
 
