@@ -250,7 +250,6 @@ class Wharf:
         task_id = await self.house.synchroniser.synchronise_names(CALLER, (name,), full=full)
         await self._run_ended(task_id, began + RUN_ENDS_S)
         seconds = time.perf_counter() - began
-        peak_mb = worker.peak_mb()
         task = await self.house.synchroniser.task(CALLER, task_id)
         (run,) = task.runs
         if run.outcome is not RunOutcome.COMPLETE:

@@ -46,12 +46,15 @@ WHERE project_id = %(project)s AND repository_id = ANY(%(repositories)s)
   AND (tag IS NULL OR tag !~ '\.(sig|att|sbom)$')
 
 -- name: remove
+-- Of images that were listed just now: those that are absent may be held, and then keep theirs.
 DELETE FROM attachment a
 USING unnest(%(repositories)s::bigint[], %(subjects)s::text[], %(digests)s::text[],
     %(kinds)s::text[], %(tags)s::text[]) AS gone (repository_id, subject, digest, kind, tag)
 WHERE a.project_id = %(project)s AND a.repository_id = gone.repository_id
   AND a.subject = gone.subject AND a.digest = gone.digest AND a.kind = gone.kind
   AND a.tag IS NOT DISTINCT FROM gone.tag
+  AND EXISTS (
+      SELECT FROM incoming s WHERE s.repository_id = a.repository_id AND s.digest = a.subject)
 
 -- name: add
 INSERT INTO attachment (project_id, registry_id, repository_id, subject, digest, kind,
