@@ -570,7 +570,7 @@ def unfit(recorded: set[str] | None) -> str | None:
 def _address_of(settings: Settings) -> Iterator[DatabaseAddress]:
     owner, app = settings.database_url, settings.database_app_url
     if owner or app:
-        yield DatabaseAddress(owner=owner or "", app=app or _as_app_role(owner or ""))
+        yield DatabaseAddress(owner=owner or "", app=app or as_app_role(owner or ""))
         return
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     with hold(settings.data_dir, pg_bin=settings.pg_bin) as lease:
@@ -583,7 +583,8 @@ def _owner_of(address: DatabaseAddress) -> str:
     return address.owner
 
 
-def _as_app_role(owner: str) -> str:
+def as_app_role(owner: str) -> str:
+    """An owner's address, working as the role that row-level security binds."""
     options = conninfo_to_dict(owner).get("options") or ""
     return make_conninfo(owner, options=f"{options} -c role=wharfinger_app".strip())
 

@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from wharfinger import __version__
+from wharfinger.cli.completing import complete_project
 from wharfinger.domain.errors import NotFoundError, SetupError, WharfingerError
 from wharfinger.domain.model import Caller, Origin
 from wharfinger.settings import Settings, read_settings
@@ -38,7 +39,14 @@ JsonFlag = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on standard output, nothing else.")
 ]
 ProjectOption = Annotated[
-    str, typer.Option("--project", metavar="ID", help="The project (tenant).", show_default=False)
+    str,
+    typer.Option(
+        "--project",
+        metavar="ID",
+        help="The project (tenant).",
+        show_default=False,
+        autocompletion=complete_project,
+    ),
 ]
 
 _flags: dict[str, Any] = {}
