@@ -53,11 +53,14 @@ class Settings:
     data_dir: Path
     database_url: str | None
     database_app_url: str | None
+    migrations: str
     pg_bin: str | None
     secret_key_file: Path
     secret_commands: Path | None
     allow_networks: tuple[Network, ...]
     listen: str
+    metrics_listen: str | None
+    metrics_token_file: Path
     trusted_proxies: tuple[Network, ...]
     ecdsa_signatures: bool
     max_connections: int
@@ -76,11 +79,14 @@ class Settings:
     iam_cache_s: int
     iam_timeout_s: int
     iam_create_projects: bool
+    drain_s: int
     workers: int
     host_concurrency: int
     retry_deadline_s: int
     history_days: int
     audit_days: int
+    webhook_patience_days: int
+    delivery_days: int
     schedules: bool
     schedule_jitter_s: int
     log_level: str
@@ -173,6 +179,13 @@ def _default_data_dir(environment: Mapping[str, str]) -> Path:
         return Path("/var/lib/wharfinger")
     home = environment.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
     return Path(home) / "wharfinger"
+
+
+def _default_migrations(known: dict[str, Any]) -> str:
+    """All on one machine; beside processes elsewhere, what these can live with."""
+    if known["database_url"]:
+        return "pre"
+    return "none" if known["database_app_url"] else "all"
 
 
 def _identity_rules() -> tuple[_Rule, ...]:
@@ -327,6 +340,14 @@ def _rules(environment: Mapping[str, str]) -> tuple[_Rule, ...]:
             "the same database as the role that works; by default the owner becomes wharfinger_app",
         ),
         _Rule(
+            "migrations",
+            "WHARFINGER_MIGRATIONS",
+            _choice("all", "pre", "none"),
+            _default_migrations,
+            "what a process applies when it starts: all, what the release before can live with, or"
+            " none",
+        ),
+        _Rule(
             "pg_bin",
             "WHARFINGER_PG_BIN",
             str,
@@ -362,6 +383,20 @@ def _rules(environment: Mapping[str, str]) -> tuple[_Rule, ...]:
             "where serve listens",
         ),
         _Rule(
+            "metrics_listen",
+            "WHARFINGER_METRICS_LISTEN",
+            _listen,
+            lambda _: None,
+            "where metrics are served besides, to whoever reaches it; by default nowhere",
+        ),
+        _Rule(
+            "metrics_token_file",
+            "WHARFINGER_METRICS_TOKEN_FILE",
+            lambda text: Path(text).expanduser().absolute(),
+            lambda known: known["data_dir"] / "metrics.token",
+            "the token that a scrape of /metrics brings; made where there is none",
+        ),
+        _Rule(
             "trusted_proxies",
             "WHARFINGER_TRUSTED_PROXIES",
             _networks,
@@ -377,6 +412,13 @@ def _rules(environment: Mapping[str, str]) -> tuple[_Rule, ...]:
         ),
         *_limit_rules(),
         *_identity_rules(),
+        _Rule(
+            "drain_s",
+            "WHARFINGER_DRAIN_S",
+            _whole_number(0, 600),
+            lambda _: 0,
+            "seconds that serve still answers for after SIGTERM, while /readyz says no",
+        ),
         _Rule(
             "workers",
             "WHARFINGER_WORKERS",
@@ -411,6 +453,20 @@ def _rules(environment: Mapping[str, str]) -> tuple[_Rule, ...]:
             _audit_days,
             lambda _: 400,
             "days that the audit is kept for, 30 at least, 0 for ever",
+        ),
+        _Rule(
+            "webhook_patience_days",
+            "WHARFINGER_WEBHOOK_PATIENCE_DAYS",
+            _whole_number(1, 365),
+            lambda _: 3,
+            "days of failures in a row after which a webhook is given up",
+        ),
+        _Rule(
+            "delivery_days",
+            "WHARFINGER_DELIVERY_DAYS",
+            _whole_number(0, 36500),
+            lambda _: 30,
+            "days that the log of webhook deliveries is kept for, 0 for ever",
         ),
         _Rule(
             "schedules",

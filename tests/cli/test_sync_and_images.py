@@ -1,4 +1,5 @@
 import csv
+import datetime as dt
 import io
 import json
 import socket
@@ -7,6 +8,7 @@ import subprocess
 import pytest
 from commands import PROJECT
 
+from wharfinger.cli.exports import whole_file
 from wharfinger.testing.model import made_up_world
 from wharfinger.testing.upstream import Upstream
 
@@ -113,6 +115,51 @@ def test_every_format_holds_the_whole_list(commands, synced):
     assert list(as_csv[0]) == list(as_json[0])
     for image in as_json:
         assert f"{image['namespace']}/{image['name']}" in as_table
+
+
+def test_an_export_is_the_list_now_and_as_it_was(commands, synced, tmp_path):
+    then = dt.datetime.now(dt.UTC).isoformat()
+    now, past = tmp_path / "now.csv", tmp_path / "past.csv"
+    export = ("export", "--project", "listed", "--format")
+
+    told = commands.json(*export, "csv", "-o", now)
+    commands(*export, "csv", "-o", past, "--at", then)
+    bom = json.loads(commands(*export, "cyclonedx", "-o", "-", "--latest").stdout)
+
+    whole = commands.json("images", "--project", "listed")
+    for file in (now, past):
+        rows = list(csv.DictReader(file.read_text("utf-8").splitlines()))
+        assert [row["digest"] for row in rows] == [image["digest"] for image in whole]
+    assert told == {
+        "file": str(now),
+        "bytes": now.stat().st_size,
+        "as_of": 12,
+        "verdict": "complete",
+    }
+    assert len(bom["components"]) == 3
+    assert sorted(tmp_path.iterdir()) == [now, past]
+
+
+def test_a_failed_export_leaves_the_old_file(tmp_path):
+    file = tmp_path / "list.csv"
+    file.write_bytes(b"old")
+
+    with pytest.raises(RuntimeError), whole_file(file) as half:
+        half.write(b"new")
+        raise RuntimeError
+
+    assert [(one, one.read_bytes()) for one in tmp_path.iterdir()] == [(file, b"old")]
+
+
+def test_an_export_that_cannot_be_written_says_so(commands, synced, tmp_path):
+    nowhere = tmp_path / "none" / "list.csv"
+
+    failed = commands.json(
+        *("export", "--project", "listed", "--format", "csv", "-o", nowhere), code=1
+    )
+
+    assert failed["error_code"] == "setup"
+    assert f"{nowhere} cannot be written: No such file" in failed["error_msg"]
 
 
 def test_filters_narrow_the_list(commands, synced):

@@ -250,3 +250,13 @@ def test_a_page_may_be_as_long_as_ten_thousand_rows(house, tenant):
     _, _, last = ask(house, tenant, f"/images?limit=10000&after={first['next']}")
 
     assert (len(first["items"]), len(last["items"]), last["next"]) == (10_000, 50, None)
+
+
+@pytest.mark.parametrize("path", ["/images?nmae=app", "/images/facets?limit=10", "/labels?x=1"])
+def test_a_parameter_that_a_route_does_not_know_is_refused_by_name(house, filled, path):
+    status, _, body = ask(house, filled, path)
+
+    name = path.partition("?")[2].partition("=")[0]
+    assert (status, body["error_code"]) == (400, "invalid_parameter")
+    assert body["error_msg"].startswith(f"{name}: is unknown here; known are ")
+    assert "enterprise_project_id" in body["error_msg"]

@@ -9,7 +9,14 @@ from dataclasses import dataclass, field
 
 import psycopg
 
+from wharfinger.domain.model import Origin
+from wharfinger.domain.webhooks import SealedParts, new_secret
+from wharfinger.identity.authentication import Authenticator
 from wharfinger.identity.passwords import hash_password
+from wharfinger.identity.sessions import Sessions
+from wharfinger.store.sealing import Sealer
+from wharfinger.store.sessions import SessionRows
+from wharfinger.store.webhooks import sealed_parts
 from wharfinger.wiring import House
 
 AT = dt.datetime.now(dt.UTC) - dt.timedelta(hours=2)
@@ -42,6 +49,10 @@ class Cell:
     images: list[int] = field(default_factory=list)
     held: list[int] = field(default_factory=list)
     hint_token: str = ""
+
+    @property
+    def webhook(self) -> str:
+        return self.uuid(20)
 
     @property
     def registries(self) -> list[str]:
@@ -86,6 +97,8 @@ class Person:
     spare_tokens: list[str]
     enterprise_projects: list[str]
     is_account: bool
+    session: str  # of the console
+    spare_sessions: list[str]
 
     def __repr__(self) -> str:
         return f"{self.name} of {self.account} in {self.project}"
@@ -148,7 +161,7 @@ class City:
         for (project, word), mark in WORDS.items():
             cell = Cell(len(self.cells), mark, project, self.enterprise_projects[word])
             self.cells.append(cell)
-            _fill(self.sql, cell)
+            _fill(self.sql, cell, self.house.keys)
         self._tasks_over_several()
         for row in PEOPLE:
             await self._person(*row)
@@ -205,6 +218,10 @@ class City:
         sees = [c for c in self.cells if c.project == project and c.enterprise_project in ids]
         hidden = [c for c in self.cells if c not in sees]
         issue = self.house.callers.issue_token
+        sessions = [
+            await self._session((await issue(project, user_id, HOUR)).token)
+            for _ in range(1 + SPARE_TOKENS)
+        ]
         self.people.append(
             Person(
                 name=name,
@@ -219,8 +236,15 @@ class City:
                 ],
                 enterprise_projects=ids,
                 is_account=granted is None,
+                session=sessions[0],
+                spare_sessions=sessions[1:],
             )
         )
+
+    async def _session(self, token: str) -> str:
+        authenticator = Authenticator(self.house.callers)
+        sessions = Sessions(SessionRows(self.house.database), authenticator, login=None)
+        return (await sessions.by_token(token, origin=Origin())).id
 
     def _marks(self, account, project, words, hidden, *, knows_all) -> list[str]:
         marks = [mark for cell in hidden for mark in cell.marks]
@@ -242,7 +266,7 @@ class City:
             _shake(self.sql, cell, self.shakes)
 
 
-def _fill(sql: psycopg.Connection, cell: Cell) -> None:
+def _fill(sql: psycopg.Connection, cell: Cell, keys: Sealer) -> None:
     word = cell.word
     reasons = json.dumps(
         [
@@ -300,8 +324,43 @@ def _fill(sql: psycopg.Connection, cell: Cell) -> None:
         "UPDATE registry SET hint_token = sha256(%s::bytea) WHERE id = %s",
         (cell.hint_token.encode(), cell.other_registry),
     )
+    _fill_webhook(sql, cell, keys)
     _fill_images(sql, cell, reasons)
     _fill_runs(sql, cell, reasons)
+
+
+def _fill_webhook(sql: psycopg.Connection, cell: Cell, keys: Sealer) -> None:
+    word, webhook = cell.word, cell.webhook
+    parts = SealedParts(url=f"https://127.0.0.1:1/{word}", secret=new_secret())
+    _insert(
+        sql,
+        "webhook",
+        id=webhook,
+        project_id=cell.project,
+        name=f"{word}-hook",
+        address=parts.url,
+        sealed=sealed_parts(keys, cell.project, webhook, parts),
+        enterprise_projects=[cell.enterprise_project],
+        pattern=f"{word}/*",
+        change_seq=0,
+        notice_seq=0,
+    )
+    _insert(
+        sql,
+        "webhook_delivery",
+        project_id=cell.project,
+        webhook_id=webhook,
+        kind="events",
+        event_id=f"change-{cell.id(70)}",
+        events=1,
+        attempt=1,
+        status=500,
+        error=word,
+        latency_ms=1,
+        excerpt=f"no {word}",
+        change_seq=0,
+        notice_seq=0,
+    )
 
 
 def _fill_images(sql: psycopg.Connection, cell: Cell, reasons: str) -> None:
@@ -471,6 +530,10 @@ def _shake(sql: psycopg.Connection, cell: Cell, n: int) -> None:
         changed,
     )
     sql.execute("UPDATE label SET value = value || 'x' WHERE registry_id = %s", changed)
+    sql.execute(
+        "UPDATE webhook SET name = name || 'x', failures = 3, last_status = 500 WHERE id = %s",
+        (cell.webhook,),
+    )
     more = cell.uuid(1000 + n)
     _insert(
         sql,

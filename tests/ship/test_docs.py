@@ -116,7 +116,7 @@ def test_every_reason_that_is_no_error_is_documented():
 
 
 def test_every_route_is_documented():
-    pages = ("hss.md", "hss-coverage.md", "api.md", "identity.md")
+    pages = ("hss.md", "hss-coverage.md", "api.md", "identity.md", "console.md")
     page = "".join(map(text_of, pages))
     asgi = create_app(None)
     routes = {route.path for route in asgi._app.routes}

@@ -10,11 +10,13 @@ from wharfinger.cli import (
     audit,
     doctor,
     enterprise_projects,
+    exports,
     held,
     hints,
     history,
     images,
     labels,
+    migrate,
     people,
     registries,
     schedules,
@@ -23,6 +25,7 @@ from wharfinger.cli import (
     swr,
     sync,
     users,
+    webhooks,
 )
 from wharfinger.cli.common import GlobalOptions, complain, print_json
 from wharfinger.domain.errors import WharfingerError
@@ -37,8 +40,10 @@ app = typer.Typer(
 app.callback()(GlobalOptions.from_flags)
 app.command("serve")(serve.serve)
 app.command("worker")(serve.worker)
+app.command("migrate")(migrate.migrate)
 app.command("sync")(sync.sync)
 app.command("images")(images.images)
+app.command("export")(exports.export)
 app.command("doctor")(doctor.doctor)
 app.command("changes")(history.changes)
 app.command("settings")(show_settings.settings)
@@ -60,6 +65,7 @@ app.add_typer(registries.registries, name="registry")
 app.add_typer(swr.swr, name="swr")
 app.add_typer(labels.labels, name="label")
 app.add_typer(schedules.schedules, name="schedule")
+app.add_typer(webhooks.webhooks, name="webhook")
 people.projects.command("time-zone")(schedules.time_zone)
 
 

@@ -35,7 +35,7 @@ def list_entries(
     project: ProjectOption,
     since: SinceOption = None,
     kind: Annotated[
-        str | None, typer.Option(help="change or refusal: only those.", metavar="KIND")
+        str | None, typer.Option("--kind", help="change or refusal: only those.", metavar="KIND")
     ] = None,
     action: Annotated[str | None, typer.Option(help="Only this action: registry.remove.")] = None,
     user: Annotated[str | None, typer.Option(metavar="NAME", help="Only of this user.")] = None,

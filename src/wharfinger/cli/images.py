@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import csv
-import datetime as dt
 import sys
 from collections.abc import AsyncIterator
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 import typer
 
-from wharfinger.cli.common import ProjectOption, caller_of, print_json, print_table, with_house
+from wharfinger.cli.common import (
+    ProjectOption,
+    caller_of,
+    print_json,
+    print_table,
+    read_moment,
+    with_house,
+)
 from wharfinger.cli.history import past_images
 from wharfinger.domain.artifacts import ArtifactKind
 from wharfinger.domain.history import PastFilter, PastImage
@@ -20,6 +25,7 @@ from wharfinger.domain.inventory import ImageFilter, RegistryScope
 from wharfinger.domain.labels import read_filter
 from wharfinger.domain.model import Caller
 from wharfinger.http.api.wire import ImageItem, listed_item, past_item
+from wharfinger.http.exports import COLUMNS, csv_cells, csv_records
 from wharfinger.wiring import House
 
 CHUNK = 2000
@@ -67,7 +73,7 @@ def images(
     json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
 ) -> None:
     """List images: all of them, or those that match every filter."""
-    moment = None if at is None else _time(at)
+    moment = None if at is None else read_moment(at, "--at")
     for option, given in (
         ("--latest", latest),
         ("--digest", digest),
@@ -135,18 +141,6 @@ async def _past_rows(images: AsyncIterator[PastImage]) -> AsyncIterator[ImageIte
         yield past_item(image)
 
 
-def _time(text: str) -> dt.datetime:
-    try:
-        moment = dt.datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise typer.BadParameter(
-            "must be a time with an offset, like 2026-11-01T00:00:00Z", param_hint="--at"
-        )
-    return moment
-
-
 async def _write_table(rows: AsyncIterator[ImageItem]) -> None:
     shown = [
         (
@@ -178,14 +172,9 @@ async def _write_ndjson(rows: AsyncIterator[ImageItem]) -> None:
 
 
 async def _write_csv(rows: AsyncIterator[ImageItem]) -> None:
-    writer = csv.writer(sys.stdout)
-    writer.writerow(ImageItem.__struct_fields__)
+    sys.stdout.buffer.write(csv_records([COLUMNS]))
     async for row in rows:
-        values: dict[str, Any] = msgspec.to_builtins(row)
-        labels = values["labels"] or {}
-        values["labels"] = ";".join(f"{key}={value}" for key, value in sorted(labels.items()))
-        values["attachments"] = ";".join(f"{a.kind}={a.digest}" for a in row.attachments or ())
-        writer.writerow("" if v is None else v for v in values.values())
+        sys.stdout.buffer.write(csv_records([csv_cells(row)]))
 
 
 _WRITERS = {

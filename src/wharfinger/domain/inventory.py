@@ -30,10 +30,21 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
     start_ms: int | None = None
     end_ms: int | None = None
 
+    @classmethod
+    def between(cls, start: dt.datetime | None, end: dt.datetime | None) -> Span:
+        """The span from one time to another, whole milliseconds as they are listed."""
+        return cls(start_ms=_whole_ms(start), end_ms=_whole_ms(end))
+
     @property
     def is_open(self) -> bool:
         """Whether the span excludes nothing."""
         return self.start_ms is None and self.end_ms is None
+
+
+def _whole_ms(time: dt.datetime | None) -> int | None:
+    if time is None:
+        return None
+    return (time - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(milliseconds=1)
 
 
 class ImageFilter(msgspec.Struct, frozen=True, kw_only=True):

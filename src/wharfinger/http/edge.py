@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, cast
 from urllib.parse import unquote_to_bytes
 
+import structlog
 from litestar.types import HTTPScope
 
 from wharfinger.domain.errors import OverRateError
@@ -30,10 +32,12 @@ from wharfinger.http.limits import (
     Limits,
     Room,
 )
-from wharfinger.http.origin import origin_of, source_address
+from wharfinger.http.origin import known_request_id, origin_of, source_address
 from wharfinger.http.scope import METHOD, REQUEST_ID
 from wharfinger.http.services import Services
 from wharfinger.service.ledger import RefusedCall
+
+log = structlog.get_logger()
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -88,10 +92,16 @@ class Edge:
             return
         # A copy: the server goes on to look at its own, whose method may be HEAD.
         scope = dict(scope)
-        request_id = uuid.uuid4().hex
+        said = known_request_id(cast("HTTPScope", scope), self._services.proxies)
+        request_id = said or uuid.uuid4().hex
+        # Whatever is logged on the way, and by the jobs that the request leaves behind, has it.
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            await self._receive(scope, receive, send, request_id)
+
+    async def _receive(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         incoming = _Incoming(scope, receive, self._room, self._services.limits)
         source = source_address(cast("HTTPScope", scope), self._services.proxies)
-        answer = self._answering(send, request_id, source)
+        answer = self._answering(send, scope, request_id, source)
         try:
             self._check(scope, source)
             await incoming.fetch()
@@ -135,14 +145,28 @@ class Edge:
         call = RefusedCall(method=scope["method"], route="", action="", origin=origin)
         self._services.ledger.refused(error, None, call)
 
-    def _answering(self, send: Send, request_id: str, source: str) -> Send:
+    def _answering(self, send: Send, scope: Scope, request_id: str, source: str) -> Send:
         added = headers_of_all(request_id)
+        exposition, began = self._services.exposition, time.perf_counter()
+        method = scope["method"]
 
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message.get("headers", ()), *added]
                 if message["status"] == 401:
                     self._services.throttle.failed(source)
+                # The route is its pattern: the path is the caller's own text.
+                route = scope.get("path_template") or "none"
+                took_s = time.perf_counter() - began
+                log.debug(
+                    "http.answered",
+                    method=method,
+                    route=route,
+                    status=message["status"],
+                    milliseconds=round(took_s * 1000),
+                )
+                if exposition is not None:
+                    exposition.answered(method, route, message["status"], took_s)
             await send(message)
 
         return answer

@@ -16,7 +16,8 @@ _DIGITS = re.compile(r"[0-9]{1,19}")
 class Parameters:
     """The query of one request, decoded as the signature decodes it.
 
-    Parameters nobody asks for are ignored, since real clients send more than the contract knows.
+    Parameters nobody asks for are ignored, since real clients of HSS send more than the contract
+    knows; our own API refuses them (``http.api.asked``).
     One that is asked for may be given once.
 
     Raises:
@@ -27,6 +28,10 @@ class Parameters:
         self._values: dict[str, list[str]] = defaultdict(list)
         for name, value in query_pairs(raw_query.decode("ascii", "surrogateescape")):
             self._values[name].append(value)
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names of all that is given, in order."""
+        return tuple(self._values)
 
     def raw(self, name: str) -> str | None:
         """Return the value as it is, or ``None`` where the parameter is not given."""

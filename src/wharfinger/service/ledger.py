@@ -20,6 +20,7 @@ from wharfinger.domain.errors import (
     WharfingerError,
 )
 from wharfinger.domain.model import OURSELVES, Caller, Origin
+from wharfinger.domain.tally import Tally
 from wharfinger.store import audit
 from wharfinger.store.database import Database
 
@@ -96,10 +97,12 @@ class Ledger:
         *,
         clock: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
         pause_s: float = PAUSE_S,
+        tally: Tally | None = None,
     ) -> None:
         self._database = database
         self._clock = clock
         self._pause_s = pause_s
+        self._tally = tally or Tally()
         self._entries: dict[str, list[_Entry]] = {}
         self._samples: list[RefusalSample] = []
         self._past: list[_Minute] = []
@@ -123,6 +126,7 @@ class Ledger:
         elif isinstance(error, OverRateError):
             # One entry for each would be the flood that the limit is there against.
             proven = False
+        self._tally.add("refusals", reason)
         self._turn_minute()
         home = "" if caller is None else caller.project_id or caller.account_id
         if caller is None or not home or not (proven or self._may_be_kept(home)):

@@ -22,6 +22,7 @@ Connection = psycopg.AsyncConnection[TupleRow]
 
 APP_ROLE = "wharfinger_app"
 SCHEMA = "wharfinger"
+LONGEST_SNAPSHOT: LiteralString = "60min"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +30,8 @@ class DatabaseAddress:
     """Where the database is, for the role that migrates and for the role that works.
 
     Both are libpq connection strings. ``app`` must end up working as ``wharfinger_app``: by
-    logging in as it, or through ``options=-c role=wharfinger_app``.
+    logging in as it, or through ``options=-c role=wharfinger_app``. ``owner`` is empty where a
+    process only works.
     """
 
     owner: str
@@ -93,19 +95,33 @@ class Database:
         """Close every connection."""
         await self._pool.close()
 
-    async def answers(self) -> bool:
-        """Whether the database answers now."""
+    async def recorded_migrations(self) -> set[str] | None:
+        """The names of the migrations applied; ``None`` when the database does not answer now."""
         try:
             async with asyncio.timeout(2), self.system() as connection:
-                await connection.execute("SELECT 1")
+                rows = await connection.execute("SELECT name FROM schema_migration")
+                return {name for (name,) in await rows.fetchall()}
+        except psycopg.errors.UndefinedTable:
+            return set()
         except (StoreUnavailableError, TimeoutError):
-            return False
-        return True
+            return None
 
     @contextlib.asynccontextmanager
     async def tenant(self, project_id: str) -> AsyncIterator[Connection]:
         """One transaction that sees the rows of one project and no others."""
         async with self._transaction() as connection:
+            await connection.execute(
+                "SELECT set_config('wharfinger.tenant', %s, true)", (project_id,)
+            )
+            yield connection
+
+    @contextlib.asynccontextmanager
+    async def snapshot(self, project_id: str) -> AsyncIterator[Connection]:
+        """One read-only transaction in which a project stays as it was at the first reading."""
+        async with self._transaction() as connection:
+            await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            # Rows that others delete stay on the disk for as long as this can see them.
+            await connection.execute(f"SET LOCAL transaction_timeout = '{LONGEST_SNAPSHOT}'")
             await connection.execute(
                 "SELECT set_config('wharfinger.tenant', %s, true)", (project_id,)
             )

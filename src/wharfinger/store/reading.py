@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -120,6 +120,8 @@ ORDER BY 1, 3 DESC, 2
 # The bits of grouping(): what a row is not grouped by.
 _BY_NOTHING, _BY_REGISTRY, _BY_KIND, _BY_ENTERPRISE_PROJECT, _BY_NAMESPACE = 15, 7, 11, 13, 14
 MOST_NAMESPACES = 200
+# Rows of a whole list that are in memory at once.
+PART = 2000
 _TOTAL_COUNTED = sql.SQL("SELECT count(*) FROM image i WHERE {images}")
 _LATEST = sql.SQL("""
     i.id IN (SELECT r.latest_image_id FROM repository r
@@ -168,6 +170,17 @@ class Reading:
     ) -> ImagePage:
         scope = await self._scope(connection, project_id, wanted.scope)
         values = await self._values(connection, project_id, wanted, scope)
+        return await self._page_of(connection, values, wanted, turn, scope.verdict)
+
+    async def _page_of(
+        self,
+        connection: Connection,
+        values: dict[str, Any],
+        wanted: ImageFilter,
+        turn: _Turn,
+        verdict: VerdictState,
+    ) -> ImagePage:
+        project_id = values["project_id"]
         values |= msgspec.structs.asdict(turn)
         # Never prepared: the best plan depends on how many registries and repositories match.
         cursor = await connection.execute(_page_query(wanted, turn), values, prepare=False)
@@ -179,19 +192,48 @@ class Reading:
             total=total,
             items=tuple(_listed_image(row, platforms) for row in found),
             as_of=as_of,
-            verdict=scope.verdict,
+            verdict=verdict,
         )
+
+    async def whole(
+        self, connection: Connection, project_id: str, wanted: ImageFilter, *, after_id: int
+    ) -> tuple[Worth, AsyncGenerator[tuple[ListedImage, ...], None]]:
+        """Read everything that matches after an id, in parts, within the caller's transaction."""
+        scope = await self._scope(connection, project_id, wanted.scope)
+        worth = await self._worth(connection, project_id, scope)
+        values = await self._values(connection, project_id, wanted, scope)
+        return worth, self._parts(connection, values, wanted, after_id)
+
+    async def _parts(
+        self, connection: Connection, values: dict[str, Any], wanted: ImageFilter, after_id: int
+    ) -> AsyncGenerator[tuple[ListedImage, ...], None]:
+        while True:
+            turn = _Turn(limit=PART, after_id=after_id)
+            page = await self._page_of(connection, values, wanted, turn, VerdictState.NEVER)
+            if page.items:
+                after_id = page.items[-1].id
+                yield await self._labelled(connection, values["project_id"], page.items)
+            if len(page.items) < PART:
+                return
 
     async def worth(self, project_id: str, scope: RegistryScope) -> Worth:
         """Tell what the list of a scope is worth, and whether it is still the same."""
         async with self._database.tenant(project_id) as connection:
             covered = await self._scope(connection, project_id, scope)
-            cursor = await connection.execute(
-                self._queries["as_of"],
-                {"project_id": project_id, "registry_ids": covered.registry_ids},
-            )
-            as_of, state = await cursor.fetchone() or (0, "")
+            return await self._worth(connection, project_id, covered)
+
+    async def _worth(self, connection: Connection, project_id: str, covered: _Scope) -> Worth:
+        cursor = await connection.execute(
+            self._queries["as_of"],
+            {"project_id": project_id, "registry_ids": covered.registry_ids},
+        )
+        as_of, state = await cursor.fetchone() or (0, "")
         return Worth(as_of=as_of, verdict=covered.verdict, state=f"{covered.verdict}/{state}")
+
+    async def addresses(self, connection: Connection, project_id: str) -> dict[str, str]:
+        """Where images of each registry are pulled from, by the registry's id."""
+        cursor = await connection.execute(self._queries["addresses"], {"project_id": project_id})
+        return {row[0]: row[1] or row[2] for row in await cursor.fetchall()}
 
     async def facets(self, project_id: str, wanted: ImageFilter) -> Facets:
         """Count what matches by registry, kind, enterprise project and namespace."""

@@ -827,3 +827,10 @@ async def claim_orphan(tx: Connection, run: OpenRun) -> bool:
     await tx.execute(_SQL["lock_registry"], {"registry": run.registry_id})
     cursor = await tx.execute(_SQL["still_orphaned"], {"run": run.id})
     return bool(await _value(cursor))
+
+
+async def kind_and_duration(tx: Connection, run_id: str) -> tuple[str, float]:
+    """The kind of a run's registry, and how many seconds the run has taken."""
+    cursor = await tx.execute(_SQL["kind_and_duration"], {"run": run_id})
+    row: Any = await cursor.fetchone()
+    return str(row[0]), float(row[1])

@@ -23,6 +23,7 @@ from wharfinger.domain.errors import (
     SetupError,
     SourceError,
 )
+from wharfinger.domain.metrics import RUN_ENDS
 from wharfinger.domain.model import (
     Page,
     Reason,
@@ -34,6 +35,7 @@ from wharfinger.domain.model import (
     TagRef,
 )
 from wharfinger.domain.ports import Source
+from wharfinger.domain.tally import Tally
 from wharfinger.store import hints, registries, runs, writing
 from wharfinger.store.attachments import Told
 from wharfinger.store.database import Connection, Database
@@ -136,8 +138,10 @@ class Engine:
         jobs: Jobs,
         *,
         resolve: Resolve = as_stored,
+        tally: Tally | None = None,
     ) -> None:
         self._database = database
+        self._tally = tally or Tally()
         self._sources = _Sources(database, seals, opener, resolve)
         self._jobs = jobs
 
@@ -331,6 +335,9 @@ class Engine:
         if outcome is not None:
             async with self._database.tenant(project_id) as tx:
                 await runs.refresh_statistics(tx, run_id)
+                kind, took_s = await runs.kind_and_duration(tx, run_id)
+            self._tally.add("runs", kind, outcome)
+            self._tally.add_duration("run_duration_seconds", kind, seconds=took_s, ends=RUN_ENDS)
             log.info("sync.run_finished", run=run_id, registry=registry_id, outcome=outcome)
         return outcome
 

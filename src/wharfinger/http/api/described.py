@@ -6,6 +6,7 @@ from typing import Any
 
 from wharfinger.domain.model import VerdictState
 from wharfinger.domain.schedule import ScheduleChange
+from wharfinger.domain.webhooks import NewWebhook, WebhookChange
 from wharfinger.http.answers import GatewayError, HssError
 from wharfinger.http.api.call import MOST_ITEMS
 from wharfinger.http.api.enterprise_projects import (
@@ -15,8 +16,11 @@ from wharfinger.http.api.enterprise_projects import (
 )
 from wharfinger.http.api.images import ATTACHED, MOST_IMAGES
 from wharfinger.http.api.labels import LabelBody
+from wharfinger.http.api.webhooks import ReplayBody, RotationBody
 from wharfinger.http.api.wire import AcceptBody, ImageItem, StreamEnd
+from wharfinger.http.cyclonedx import CYCLONEDX
 from wharfinger.http.described import Api, Operation, choice, flag, integer, moment, repeated, text
+from wharfinger.http.exports import CSV, FORMATS, PARQUET
 from wharfinger.http.parameters import MAX_INT64
 
 _LIMIT = integer("limit", smallest=1, largest=MOST_ITEMS)
@@ -47,8 +51,10 @@ _DESCRIBED = {
             *_FILTERS,
             integer("limit", smallest=1, largest=MOST_IMAGES),
             _AFTER,
+            choice("format", ["json", *FORMATS]),
         ),
         lines=(ImageItem, StreamEnd),
+        files=(CSV, PARQUET, CYCLONEDX),
         may_be_unchanged=True,
     ),
     "list_facets": Operation(query=_FILTERS),
@@ -56,6 +62,11 @@ _DESCRIBED = {
     "remove_label": Operation(
         query=(text("namespace", longest=255, shortest=0), text("repository", longest=255))
     ),
+    "add_webhook": Operation(body=NewWebhook),
+    "change_webhook": Operation(body=WebhookChange),
+    "rotate_webhook_secret": Operation(body=RotationBody),
+    "replay_webhook": Operation(body=ReplayBody),
+    "list_deliveries": Operation(query=_PAGE),
     "list_audit": Operation(
         query=(
             choice("kind", ("change", "refusal")),

@@ -18,8 +18,9 @@ from wharfinger.domain.history import (
     RunRecord,
 )
 from wharfinger.domain.model import HeldImage, VerdictState
+from wharfinger.http.api.asked import known_call
 from wharfinger.http.api.audit import list_audit
-from wharfinger.http.api.call import TheApiCall, answer_api_failure, api_call, cursor
+from wharfinger.http.api.call import TheApiCall, answer_api_failure, cursor
 from wharfinger.http.api.enterprise_projects import (
     change_enterprise_project,
     create_enterprise_project,
@@ -31,6 +32,16 @@ from wharfinger.http.api.enterprise_projects import (
 from wharfinger.http.api.images import list_facets, list_images
 from wharfinger.http.api.labels import list_labels, remove_label, set_label
 from wharfinger.http.api.schedules import list_schedules, set_schedule
+from wharfinger.http.api.webhooks import (
+    add_webhook,
+    change_webhook,
+    list_deliveries,
+    list_webhooks,
+    remove_webhook,
+    replay_webhook,
+    rotate_webhook_secret,
+    test_webhook,
+)
 from wharfinger.http.api.wire import (
     AcceptBody,
     Accepted,
@@ -241,8 +252,16 @@ def make_api() -> Router:
             list_labels,
             set_label,
             remove_label,
+            list_webhooks,
+            add_webhook,
+            change_webhook,
+            remove_webhook,
+            rotate_webhook_secret,
+            test_webhook,
+            replay_webhook,
+            list_deliveries,
         ],
-        dependencies={"call": Provide(api_call)},
+        dependencies={"call": Provide(known_call)},
         exception_handlers={
             WharfingerError: answer_api_failure,
             Exception: answer_api_failure,

@@ -81,3 +81,7 @@ SELECT (SELECT count(*) FROM matching),
        p.synced_at, p.hss
 FROM (SELECT) one LEFT JOIN page p ON true
 ORDER BY p.name, p.id
+
+-- name: addresses
+SELECT g.id::text, g.options ->> 'instance_url', g.address
+FROM registry g WHERE g.project_id = %(project_id)s

@@ -264,6 +264,11 @@ UPDATE run SET state = 'finished', outcome = %(outcome)s, held = %(held)s, finis
     finished_seq = (SELECT seq FROM tenant_feed WHERE project_id = %(project)s)
 WHERE id = %(run)s
 
+-- name: kind_and_duration
+SELECT g.kind, extract(epoch FROM r.finished_at - coalesce(r.started_at, r.queued_at))::float8
+FROM run r JOIN registry g ON g.id = r.registry_id
+WHERE r.id = %(run)s
+
 -- name: settle_registry
 UPDATE registry g SET
     verdict = CASE WHEN %(outcome)s IN ('complete', 'held') THEN 'complete'
