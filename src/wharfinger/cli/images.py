@@ -18,6 +18,7 @@ from wharfinger.cli.common import (
     read_moment,
     with_house,
 )
+from wharfinger.cli.completing import complete_kind, complete_registry
 from wharfinger.cli.history import past_images
 from wharfinger.domain.artifacts import ArtifactKind
 from wharfinger.domain.history import PastFilter, PastImage
@@ -42,8 +43,13 @@ class Format(StrEnum):
 
 def images(
     project: ProjectOption,
-    registry: Annotated[str | None, typer.Option(help="Only this registry, by name.")] = None,
-    kind: Annotated[str | None, typer.Option(help="Only registries of this kind.")] = None,
+    registry: Annotated[
+        str | None,
+        typer.Option(help="Only this registry, by name.", autocompletion=complete_registry),
+    ] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="Only registries of this kind.", autocompletion=complete_kind)
+    ] = None,
     namespace: Annotated[str | None, typer.Option(help="Only this namespace.")] = None,
     name: Annotated[str | None, typer.Option(help="Only names that contain this.")] = None,
     tag: Annotated[str | None, typer.Option(help="Only this tag.")] = None,
