@@ -1,6 +1,7 @@
 """The transport: which addresses it reaches, what it takes in, how it tells what went wrong."""
 
 import asyncio
+import contextlib
 import gzip
 import ipaddress
 import socket
@@ -389,3 +390,29 @@ async def test_every_url_is_sent_as_it_was_signed_whoever_sends_it(method, path,
     # The first client begins with the host, the second ends with it.
     ends_with_host = heard[0].rstrip().rpartition(b"\r\n")[2].startswith(b"Host: ")
     assert ends_with_host is (taken and client == "pyreqwest")
+
+
+@pytest.mark.allow_hosts(["127.0.0.1", "127.0.0.2"])
+async def test_h32_what_the_system_says_of_a_name_does_not_count():
+    """The name is the machine's own, so that whoever looks it up anew finds another server."""
+    names = Names(localhost=["127.0.0.2"])
+    async with contextlib.AsyncExitStack() as servers:
+        port = await servers.enter_async_context(answering("127.0.0.2", b"checked"))
+        await servers.enter_async_context(answering("127.0.0.1", b"looked up", port))
+        reply = await fetch(f"http://localhost:{port}/", resolver=names)
+
+    assert reply.body == b"checked"
+
+
+@contextlib.asynccontextmanager
+async def answering(address, body, port=0):
+    """A server on one of the machine's own addresses; gives its port."""
+
+    async def answer(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, address, port) as server:
+        yield server.sockets[0].getsockname()[1]

@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 
 # A name is asked for again after this time, as by the other client.
 NAME_LASTS_S = 10.0
+# Nor is a connection that has been idle for so long relied on.
+IDLE_LASTS_S = 15.0
+# A registry that leads to ever new hosts and addresses is read by the other client.
+MOST_CLIENTS = 8
 # What went wrong before a request was sent.
 _UNSENT = ("Connect", "Builder")
 
@@ -71,11 +75,11 @@ class FastTransport(AioTransport):
             return await super()._exchange(request, url, headers)
         try:
             return await self._asked(client, request, url, headers)
-        except zlib.error as exc:
-            raise _in_our_words(exc, redacted(url)) from exc
         except self._errors.PyreqwestError as exc:
             if not type(exc).__name__.startswith(_UNSENT):
                 raise self._told(exc, redacted(url)) from exc
+        except (ValueError, zlib.error) as exc:
+            raise _in_our_words(exc, redacted(url)) from exc
         # Nothing was sent; the other client knows how to say why, or does better.
         return await super()._exchange(request, url, headers)
 
@@ -95,21 +99,23 @@ class FastTransport(AioTransport):
         understood = self._http.Url(url)
         return str(understood) == url and understood.host_str == where.raw_host
 
-    async def _client_to(self, where: URL) -> Any:
+    async def _client_to(self, where: URL) -> Any | None:
         host, port = where.raw_host or "", where.port or 0
         address = await self._address_of(host, port)
         key = (f"{host}:{port}", address)
-        if key not in self._clients:
-            self._clients[key] = self._new_client(host, address, port)
-        return self._clients[key]
+        client = self._clients.get(key)
+        if client is None and len(self._clients) < MOST_CLIENTS:
+            client = self._clients[key] = self._new_client(host, address, port)
+        return client
 
     async def _address_of(self, host: str, port: int) -> str:
         if literal_address(host):
             return host
         until, address = self._addresses.get(host, (0.0, ""))
         if time.monotonic() >= until:
-            found = await self.checked_resolver().resolve(host, port)
-            address = found[0]["host"]
+            found = [one["host"] for one in await self.checked_resolver().resolve(host, port)]
+            # One of several is as good as another: the one whose connections are open.
+            address = address if address in found else found[0]
             self._addresses[host] = (time.monotonic() + NAME_LASTS_S, address)
         return address
 
@@ -128,6 +134,7 @@ class FastTransport(AioTransport):
             .user_agent(USER_AGENT)
             .default_headers({"Accept-Encoding": "gzip"})
             .min_tls_version("TLSv1.2")
+            .pool_idle_timeout(timedelta(seconds=IDLE_LASTS_S))
             .connect_timeout(timedelta(seconds=timeout.connect or 0))
             .read_timeout(timedelta(seconds=timeout.sock_read or 0))
             .timeout(timedelta(seconds=timeout.total or 0))
