@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from wharfinger import __version__
+from wharfinger.domain.artifacts import ArtifactKind
 from wharfinger.domain.errors import NotFoundError, WharfingerError
 from wharfinger.domain.model import Caller, Origin
 from wharfinger.settings import Settings, read_settings
@@ -39,7 +40,22 @@ ProjectOption = Annotated[
     str, typer.Option("--project", metavar="ID", help="The project (tenant).", show_default=False)
 ]
 
+SignedOption = Annotated[
+    bool | None,
+    typer.Option("--signed/--unsigned", help="Only what is signed, or is not.", show_default=False),
+]
+SbomOption = Annotated[
+    bool | None,
+    typer.Option("--sbom/--no-sbom", help="Only what has an SBOM, or none.", show_default=False),
+]
+
 _flags: dict[str, Any] = {}
+
+
+def attached(*, signed: bool | None, sbom: bool | None) -> dict[ArtifactKind, bool]:
+    """Which kinds of artifact the options say that must belong to an image, and which must not."""
+    asked = {ArtifactKind.SIGNATURE: signed, ArtifactKind.SBOM: sbom}
+    return {kind: wanted for kind, wanted in asked.items() if wanted is not None}
 
 
 def _print_version(wanted: bool) -> None:
