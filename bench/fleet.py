@@ -71,7 +71,7 @@ def main(given: list[str] | None = None) -> int:
         settings = server.settings()
         fleet = Fleet(folder, server, size_of(chosen.world))
         crews = asyncio.run(fleet.speed_up(chosen.runs))
-        limited = asyncio.run(shared_limit(server, chosen.limited))
+        limited = asyncio.run(shared_limit(server, chosen.limited)) if chosen.limited else []
     where["took_s"] = round(time.monotonic() - began)
     found = [*speed_lines(size_of(chosen.world), crews), *limit_lines(limited)]
     told = {
@@ -94,10 +94,13 @@ def main(given: list[str] | None = None) -> int:
 
 def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.fleet", description=__doc__)
-    parser.add_argument("--world", default="5000x20", metavar="REPOSITORIESxTAGS")
+    parser.add_argument("--world", default="8000x10", metavar="REPOSITORIESxTAGS")
     parser.add_argument("--runs", type=int, default=1, help="rounds of 1, 2 and 4 workers (1)")
     parser.add_argument(
-        "--limited", type=int, default=600, help="requests to the source with a limit (600)"
+        "--limited",
+        type=int,
+        default=600,
+        help="requests to the source with a limit (600); 0: leave it out",
     )
     parser.add_argument("--json", type=Path, default=RESULTS, help="where the figures go")
     return parser.parse_args(given)

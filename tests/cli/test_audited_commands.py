@@ -27,6 +27,9 @@ READING = {
     "migrate",
     "images",
     "export",
+    # Into an empty database only, where there is nobody yet: it brings its own audit.
+    "backup",
+    "restore",
     "changes",
     "settings",
     "project list",
@@ -37,6 +40,7 @@ READING = {
     "audit strangers",
     "image history",
     "registry list",
+    "report",
     "registry repositories",
     "registry held",
     "registry test",

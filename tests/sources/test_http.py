@@ -10,7 +10,7 @@ import zlib
 import pytest
 from aiohttp import web
 from aiohttp.abc import AbstractResolver
-from reaching import PRIVATE, PUBLIC, Echo, Names, echo, fetch, reaching
+from reaching import PRIVATE, PUBLIC, Echo, Names, client, echo, fetch, raw_server, reaching
 
 from wharfinger.domain.errors import (
     AddressRefusedError,
@@ -26,7 +26,9 @@ from wharfinger.sources._addresses import AddressPolicy
 from wharfinger.sources._http import AioTransport, redacted
 from wharfinger.testing.faults import Answer
 
-__all__ = ["echo"]
+__all__ = ["client", "echo"]
+
+pytestmark = pytest.mark.usefixtures("client")
 
 
 # --- addresses -----------------------------------------------------------------------------------
@@ -356,3 +358,34 @@ def _closed_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+# --- what each client takes ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "taken"),
+    [
+        ("GET", "/v2/tags?limit=1000&offset=0", True),
+        ("HEAD", "/v2/a%24b/tags", True),
+        ("POST", "/v2/", False),
+        # The one would send these as they are, the other would not.
+        ("GET", "/v2/a/../b", False),
+        ("GET", "/v2/?name='x'", False),
+    ],
+)
+async def test_every_url_is_sent_as_it_was_signed_whoever_sends_it(method, path, taken, client):
+    heard = []
+
+    async def listen(reader, writer):
+        heard.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 204 None\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+
+    async with raw_server(listen) as port:
+        await fetch(f"http://127.0.0.1:{port}{path}", method=method)
+
+    assert heard[0].startswith(f"{method} {path} HTTP/1.1\r\n".encode())
+    # The first client begins with the host, the second ends with it.
+    ends_with_host = heard[0].rstrip().rpartition(b"\r\n")[2].startswith(b"Host: ")
+    assert ends_with_host is (taken and client == "pyreqwest")

@@ -8,6 +8,7 @@ import typer
 
 from wharfinger.cli import (
     audit,
+    backups,
     doctor,
     enterprise_projects,
     exports,
@@ -19,6 +20,7 @@ from wharfinger.cli import (
     migrate,
     people,
     registries,
+    report,
     schedules,
     serve,
     show_settings,
@@ -44,8 +46,11 @@ app.command("migrate")(migrate.migrate)
 app.command("sync")(sync.sync)
 app.command("images")(images.images)
 app.command("export")(exports.export)
+app.command("backup")(backups.backup)
+app.command("restore")(backups.restore)
 app.command("doctor")(doctor.doctor)
 app.command("changes")(history.changes)
+app.command("report")(report.report)
 app.command("settings")(show_settings.settings)
 app.add_typer(people.projects, name="project")
 app.add_typer(people.credentials, name="credential")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import secrets
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager
@@ -24,9 +22,9 @@ from wharfinger.cli.common import (
     caller_of,
     print_json,
     read_moment,
+    whole_file,
     with_house,
 )
-from wharfinger.domain.errors import SetupError
 from wharfinger.domain.history import PastFilter
 from wharfinger.domain.inventory import ImageFilter, RegistryScope, Span
 from wharfinger.domain.labels import read_filter
@@ -190,26 +188,6 @@ async def _write(pieces: AsyncIterator[bytes], output: str) -> int:
 def _standard_output() -> Iterator[BinaryIO]:
     yield sys.stdout.buffer
     sys.stdout.buffer.flush()
-
-
-@contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes its name once it is whole, and whatever it replaces stays until then.
-
-    Raises:
-        SetupError: it cannot be written.
-    """
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        with open(aside, "xb") as file:  # noqa: PTH123 - the same for all that writes
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    except OSError as exc:
-        raise SetupError(f"{path} cannot be written: {exc.strerror}") from exc
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def _span(start: str | None, end: str | None, option: str) -> Span:

@@ -21,6 +21,7 @@ from wharfinger.cli.common import (
     read_moment,
     with_house,
 )
+from wharfinger.cli.completing import complete_kind, complete_registry
 from wharfinger.cli.history import past_images
 from wharfinger.domain.history import PastFilter, PastImage
 from wharfinger.domain.inventory import ImageFilter, RegistryScope
@@ -44,8 +45,13 @@ class Format(StrEnum):
 
 def images(
     project: ProjectOption,
-    registry: Annotated[str | None, typer.Option(help="Only this registry, by name.")] = None,
-    kind: Annotated[str | None, typer.Option(help="Only registries of this kind.")] = None,
+    registry: Annotated[
+        str | None,
+        typer.Option(help="Only this registry, by name.", autocompletion=complete_registry),
+    ] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="Only registries of this kind.", autocompletion=complete_kind)
+    ] = None,
     namespace: Annotated[str | None, typer.Option(help="Only this namespace.")] = None,
     name: Annotated[str | None, typer.Option(help="Only names that contain this.")] = None,
     tag: Annotated[str | None, typer.Option(help="Only this tag.")] = None,
@@ -135,6 +141,7 @@ async def _past_rows(images: AsyncIterator[PastImage]) -> AsyncIterator[ImageIte
 
 
 async def _write_table(rows: AsyncIterator[ImageItem]) -> None:
+    read = [row async for row in rows]
     shown = [
         (
             row.registry,
@@ -144,10 +151,14 @@ async def _write_table(rows: AsyncIterator[ImageItem]) -> None:
             f"{row.size / 1e6:,.1f} MB",
             f"{row.updated_at:%Y-%m-%d %H:%M}",
             _belonging(row),
+            ", ".join(f"{key}={value}" for key, value in sorted((row.labels or {}).items())),
         )
-        async for row in rows
+        for row in read
     ]
-    print_table(["registry", "repository", "tag", "digest", "size", "updated", "with"], shown)
+    columns = ["registry", "repository", "tag", "digest", "size", "updated", "with", "labels"]
+    # Without any label there is no column for them.
+    width = len(columns) if any(row.labels for row in read) else len(columns) - 1
+    print_table(columns[:width], [cells[:width] for cells in shown])
 
 
 def _belonging(row: ImageItem) -> str:
