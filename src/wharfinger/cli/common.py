@@ -25,6 +25,7 @@ from rich.table import Table
 
 from wharfinger import __version__
 from wharfinger.cli.completing import complete_project
+from wharfinger.domain.artifacts import ArtifactKind
 from wharfinger.domain.errors import NotFoundError, SetupError, WharfingerError
 from wharfinger.domain.model import Caller, Origin
 from wharfinger.settings import Settings, read_settings
@@ -49,7 +50,22 @@ ProjectOption = Annotated[
     ),
 ]
 
+SignedOption = Annotated[
+    bool | None,
+    typer.Option("--signed/--unsigned", help="Only what is signed, or is not.", show_default=False),
+]
+SbomOption = Annotated[
+    bool | None,
+    typer.Option("--sbom/--no-sbom", help="Only what has an SBOM, or none.", show_default=False),
+]
+
 _flags: dict[str, Any] = {}
+
+
+def attached(*, signed: bool | None, sbom: bool | None) -> dict[ArtifactKind, bool]:
+    """Which kinds of artifact the options say that must belong to an image, and which must not."""
+    asked = {ArtifactKind.SIGNATURE: signed, ArtifactKind.SBOM: sbom}
+    return {kind: wanted for kind, wanted in asked.items() if wanted is not None}
 
 
 def _print_version(wanted: bool) -> None:

@@ -16,6 +16,9 @@ import typer
 from wharfinger.cli.common import (
     JsonFlag,
     ProjectOption,
+    SbomOption,
+    SignedOption,
+    attached,
     caller_of,
     print_json,
     read_moment,
@@ -81,6 +84,8 @@ def export(
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="Only what is labelled so; repeatable."),
     ] = None,
+    signed: SignedOption = None,
+    sbom: SbomOption = None,
     latest: Annotated[
         bool, typer.Option("--latest", help="Only the newest tag of each repository.")
     ] = False,
@@ -114,6 +119,8 @@ def export(
         "--size": size,
         "--multi-arch": multi_arch,
         "--label": label,
+        "--signed or --unsigned": signed,
+        "--sbom or --no-sbom": sbom,
         "--latest": latest or None,
         "--updated-from": updated_from,
         "--updated-to": updated_to,
@@ -145,6 +152,7 @@ def export(
             image_id=image_id,
             size=size,
             is_index=multi_arch,
+            attached=attached(signed=signed, sbom=sbom),
             latest_only=latest,
             labels=tuple(read_filter(text) for text in label or ()),
             updated=updated,
