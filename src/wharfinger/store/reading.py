@@ -186,8 +186,7 @@ class Reading:
         turn = _Turn(limit=limit, after_id=after_id)
         async with self._database.tenant(project_id) as connection:
             found = (await self._page(connection, project_id, wanted, turn)).items
-            found = await self._labelled(connection, project_id, found)
-            return await self._attached(connection, project_id, found)
+            return await self._completed(connection, project_id, found)
 
     async def _page(
         self, connection: Connection, project_id: str, wanted: ImageFilter, turn: _Turn
@@ -236,7 +235,7 @@ class Reading:
             page = await self._page_of(connection, values, wanted, turn, VerdictState.NEVER)
             if page.items:
                 after_id = page.items[-1].id
-                yield await self._labelled(connection, values["project_id"], page.items)
+                yield await self._completed(connection, values["project_id"], page.items)
             if len(page.items) < PART:
                 return
 
@@ -294,6 +293,13 @@ class Reading:
             as_of=as_of,
             verdict=together(verdicts),
         )
+
+    async def _completed(
+        self, connection: Connection, project_id: str, found: tuple[ListedImage, ...]
+    ) -> tuple[ListedImage, ...]:
+        """Add what the page's own query leaves out: labels, and what belongs to the images."""
+        labelled = await self._labelled(connection, project_id, found)
+        return await self._attached(connection, project_id, labelled)
 
     async def _labelled(
         self, connection: Connection, project_id: str, found: tuple[ListedImage, ...]
