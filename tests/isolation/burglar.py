@@ -473,6 +473,7 @@ class Burglar:
             for value in question.values:
                 text = text.replace(value, "…")
         else:
+            text = _without_filters(question, text)
             self.told |= {(person.name, c.word) for c in person.sees if c.word in text}
         for mark in person.marks:
             if mark in text:
@@ -626,6 +627,17 @@ class Burglar:
                     self._tell(
                         f"what {person} must not see has changed the answer", question, then, now
                     )
+
+
+def _without_filters(question: Question, text: str) -> str:
+    """A page of the console without what its own form and links repeat of the question."""
+    if not question.path.startswith(CONSOLE):
+        return text
+    for name, value in parse_qsl(question.query):
+        text = text.replace(f'<option value="{value}" selected>{value}</option>', "")
+        text = text.replace(f'name="{name}" value="{value}"', "")
+        text = text.replace(urlencode({name: value}), "")
+    return text
 
 
 def _leads_on(answer: Answer) -> bool:
