@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from psycopg import sql
 
 from wharfinger.domain.labels import Label, Place
 from wharfinger.domain.model import Caller
@@ -12,6 +15,8 @@ from wharfinger.store.named_sql import queries
 
 _SQL = queries("labels")
 _WRITING = queries("writing")
+# The labels of repositories, inherited ones included.
+OF_REPOSITORIES = sql.SQL(_SQL["of_repositories"])
 
 
 async def put(
@@ -64,14 +69,10 @@ async def list_labels(tx: Connection, caller: Caller) -> list[Label]:
     ]
 
 
-async def of_repositories(
-    tx: Connection, project_id: str, repositories: Collection[int]
-) -> Mapping[int, dict[str, str]]:
-    """What each repository is labelled with, inherited labels included."""
-    values = {"project": project_id, "repositories": list(repositories)}
-    cursor = await tx.execute(_SQL["of_repositories"], values)
+def by_repository(rows: Sequence[Sequence[Any]]) -> Mapping[int, dict[str, str]]:
+    """What each repository is labelled with, from the rows of ``OF_REPOSITORIES``."""
     found: dict[int, dict[str, str]] = defaultdict(dict)
-    for repository, key, value in await cursor.fetchall():
+    for repository, key, value in rows:
         found[repository][key] = value
     return found
 

@@ -327,6 +327,7 @@ class Engine:
         if outcome is not None:
             async with self._database.tenant(project_id) as tx:
                 await runs.refresh_statistics(tx, run_id)
+                await runs.fold_counts(tx, registry_id)
             log.info("sync.run_finished", run=run_id, registry=registry_id, outcome=outcome)
         return outcome
 

@@ -4,10 +4,18 @@
 SELECT seq, horizon_seq, horizon_at FROM tenant_feed WHERE project_id = %(project)s
 
 -- name: seq_at
--- Events of one batch share their time, so the last of them counts.
-SELECT e.seq FROM event e
-WHERE e.project_id = %(project)s AND e.at <= %(at)s
-ORDER BY e.at DESC, e.seq DESC LIMIT 1
+-- The last number that was given by then, or the horizon. Later numbers never have an earlier time
+-- and there are no gaps, so halving finds it, however many events share one time.
+WITH RECURSIVE halving (low, high) AS (
+    SELECT f.horizon_seq, f.seq FROM tenant_feed f WHERE f.project_id = %(project)s
+    UNION ALL
+    SELECT CASE WHEN e.at <= %(at)s THEN e.seq ELSE h.low END,
+           CASE WHEN e.at <= %(at)s THEN h.high ELSE e.seq - 1 END
+    FROM halving h
+    JOIN event e ON e.project_id = %(project)s AND e.seq = (h.low + h.high + 1) / 2
+    WHERE h.low < h.high
+)
+SELECT h.low FROM halving h WHERE h.low = h.high
 
 -- name: time_of
 SELECT at FROM event WHERE project_id = %(project)s AND seq = %(seq)s
@@ -27,16 +35,19 @@ WHERE e.project_id = %(project)s AND e.seq > %(after)s AND e.seq <= %(newest)s
 ORDER BY e.seq LIMIT %(limit)s
 
 -- name: images_as_of
--- One state per image holds at any number, so the primary key gives the pages in their order. What
+-- One state per image holds at any number, so the primary key gives the pages in their order; the
+-- rest is looked up for each, by OFFSET 0: the planner would rather walk all tenants' images. What
 -- was no container image then is kept out, as from the current list.
 SELECT v.image_id, g.id::text, g.name, g.kind, r.namespace, r.name, i.tag, v.digest,
     v.config_digest, v.size, v.updated_at, v.is_index, v.from_seq,
     v.run_id::text
 FROM image_version v
-JOIN image i ON i.id = v.image_id
+CROSS JOIN LATERAL (
+    SELECT i.tag, i.repository_id, i.registry_id FROM image i WHERE i.id = v.image_id OFFSET 0
+) i
 JOIN repository r ON r.id = i.repository_id
 JOIN registry g ON g.id = i.registry_id
-WHERE v.project_id = %(project)s AND v.image_id > %(after)s AND i.id > %(after)s
+WHERE v.project_id = %(project)s AND v.image_id > %(after)s
   AND v.from_seq <= %(seq)s AND (v.to_seq IS NULL OR v.to_seq > %(seq)s)
   AND v.artifact_type = ''
   AND g.enterprise_project_id = ANY(%(enterprise_projects)s)
