@@ -63,6 +63,9 @@ SELECT coalesce((SELECT f.seq FROM tenant_feed f WHERE f.project_id = %(project_
 FROM (SELECT) one LEFT JOIN item ON true
 ORDER BY item.id {direction}
 """)
+# Lists of ids are cast, for an array of another width would be gone through for each row, and not
+# hashed.
+#
 # Four ways to a page's ids, of which the planner cannot know the best: how many images a repository
 # or a registry has, and where they lie in the order of the ids, is in none of its statistics.
 #
@@ -86,30 +89,31 @@ _IDS_GATHERED = sql.SQL("""
 """)
 # By a part of the tag, or of the name or the tag.
 _IDS_TAGGED = sql.SQL("""
-    SELECT t.id FROM search_tags(%(tag_pattern)s, %(registry_ids)s::uuid[], %(after_id)s, %(limit)s)
-        AS t (id)
+    SELECT t.id FROM search_tags(%(tag_pattern)s, %(registry_ids)s::uuid[], %(one_by_one)s,
+        %(after_id)s, %(limit)s) AS t (id)
 """)
 _IDS_NAMED_OR_TAGGED = sql.SQL("""
     SELECT found.id FROM (
         (SELECT named.id FROM ({named}) named)
         UNION
-        SELECT t.id FROM search_tags(
-            %(text_pattern)s, %(registry_ids)s::uuid[], %(after_id)s, %(limit)s) AS t (id)
+        SELECT t.id FROM search_tags(%(text_pattern)s, %(registry_ids)s::uuid[], %(one_by_one)s,
+            %(after_id)s, %(limit)s) AS t (id)
     ) found
     ORDER BY found.id LIMIT %(limit)s
 """)
 # Beside other questions, so many ids are looked up at most; where more match, each row is asked.
 _MOST_TAGGED = 5000
 _TAGGED = sql.SQL("""
-    SELECT t.id FROM search_tags(%(tag_pattern)s, %(registry_ids)s::uuid[], 0, %(most_tagged)s)
-        AS t (id)
+    SELECT t.id FROM search_tags(%(tag_pattern)s, %(registry_ids)s::uuid[], %(one_by_one)s,
+        0, %(most_tagged)s) AS t (id)
 """)
 _TAGGED_TEXT = sql.SQL("""
-    SELECT t.id FROM search_tags(%(text_pattern)s, %(registry_ids)s::uuid[], 0, %(most_tagged)s)
-        AS t (id)
+    SELECT t.id FROM search_tags(%(text_pattern)s, %(registry_ids)s::uuid[], %(one_by_one)s,
+        0, %(most_tagged)s) AS t (id)
 """)
 # What part of the tenant's images a scope's registries may have to be read one by one.
 _FEW_REGISTRIES, _SMALL_PART = 50, 0.5
+_SOON_GATHERED = 10_000
 _REPOSITORIES = sql.SQL("""
     SELECT r.id, r.live_images FROM repository r JOIN registry g ON g.id = r.registry_id
     WHERE {conditions}
@@ -117,7 +121,7 @@ _REPOSITORIES = sql.SQL("""
 _NAMED = sql.SQL("""
     SELECT r.id, r.live_images FROM repository r
     WHERE {tenant} AND r.registry_id = ANY(%(registry_ids)s)
-      AND r.id IN (SELECT search_repositories(%(text_pattern)s))
+      AND r.id = ANY(ARRAY(SELECT search_repositories(%(text_pattern)s)))
 """)
 # The nearest label counts: a repository's own before its namespace's before its registry's.
 _LABELLED = sql.SQL("""
@@ -134,7 +138,7 @@ _TOTAL_BY_REGISTRY = sql.SQL("""
 """)
 _TOTAL_OF_REPOSITORIES = sql.SQL("""
     SELECT coalesce(sum(r.live_images), 0) FROM repository r
-    WHERE {tenant} AND r.id = ANY(%(repository_ids)s)
+    WHERE {tenant} AND r.id = ANY(%(repository_ids)s::bigint[])
 """)
 # What matches, counted by registry and namespace: from the counts that are kept of them, from those
 # that repositories keep, or image by image.
@@ -145,7 +149,7 @@ _COUNTED = sql.SQL("""
 """)
 _COUNTED_BY_REPOSITORY = sql.SQL("""
     SELECT r.registry_id, r.namespace, r.live_images AS images FROM repository r
-    WHERE {tenant} AND r.id = ANY(%(repository_ids)s) AND r.live_images > 0
+    WHERE {tenant} AND r.id = ANY(%(repository_ids)s::bigint[]) AND r.live_images > 0
 """)
 _COUNTED_SINGLY = sql.SQL("""
     SELECT r.registry_id, r.namespace, i.images FROM (
@@ -171,7 +175,7 @@ _TOTAL_COUNTED = sql.SQL("SELECT count(*) FROM image i WHERE {images}")
 _LISTED = sql.SQL(
     "{} AND i.retired_at IS NULL AND i.artifact_type = '' AND i.registry_id = ANY(%(registry_ids)s)"
 ).format(IMAGE_TENANT)
-_TAG_IS_KNOWN = sql.SQL("i.id = ANY(%(tagged_ids)s)")
+_TAG_IS_KNOWN = sql.SQL("i.id = ANY(%(tagged_ids)s::bigint[])")
 _LATEST = sql.SQL("""
     i.id IN (SELECT r.latest_image_id FROM repository r
              WHERE {tenant} AND r.registry_id = ANY(%(registry_ids)s))
@@ -395,7 +399,7 @@ def _ids(wanted: ImageFilter, turn: _Turn, worth: Worth, picked: _Picked) -> sql
     if turn.after_id is not None and wanted.asks_about_tags_only:
         if wanted.text is None:
             return _IDS_TAGGED
-        images = sql.SQL("{} AND i.repository_id = ANY(%(named_ids)s)").format(_LISTED)
+        images = sql.SQL("{} AND i.repository_id = ANY(%(named_ids)s::bigint[])").format(_LISTED)
         return _IDS_NAMED_OR_TAGGED.format(named=_ordered(images, turn, worth, picked.named))
     images = _image_conditions(wanted, every_tagged=picked.every_tagged)
     if picked.every_tagged:
@@ -409,17 +413,22 @@ def _ordered(
 ) -> sql.Composable:
     """The ids of a page; ``matches`` is how many images the repositories that count have.
 
-    Walking passes by as many images, on the way to the page's last, as there are for each match.
+    Walking passes by as many images, on the way to the page's last, as there are for each match;
+    or by almost all, where those that match came last. So what is soon gathered, is.
     """
     if turn.after_id is not None:
         images = sql.SQL("{} AND i.id > %(after_id)s").format(images)
     wanted = turn.offset + turn.limit
-    if matches is not None and matches * matches <= wanted * max(worth.images, 1):
+    if matches is not None and matches <= max(_SOON_GATHERED, (wanted * worth.images) ** 0.5):
         return _IDS_GATHERED.format(images=images, direction=turn.direction)
-    small_part = worth.images < worth.images_of_all * _SMALL_PART
-    by_registry = small_part and len(worth.registry_ids) <= _FEW_REGISTRIES
-    walk = _IDS_BY_REGISTRY if by_registry else _IDS_WALKED
+    walk = _IDS_BY_REGISTRY if _is_one_by_one(worth) else _IDS_WALKED
     return walk.format(images=images, direction=turn.direction)
+
+
+def _is_one_by_one(worth: Worth) -> bool:
+    """Whether a scope's registries are few, and a small part of all, so that each is read alone."""
+    small_part = worth.images < worth.images_of_all * _SMALL_PART
+    return small_part and len(worth.registry_ids) <= _FEW_REGISTRIES
 
 
 def _facets_query(wanted: ImageFilter, picked: _Picked) -> sql.Composed:
@@ -464,7 +473,9 @@ def _repository_query(wanted: ImageFilter) -> sql.Composed:
     if wanted.namespace is not None:
         conditions.append(sql.SQL("r.namespace = %(namespace)s"))
     if wanted.name_contains is not None:
-        conditions.append(sql.SQL("r.id IN (SELECT search_repositories(%(name_pattern)s))"))
+        conditions.append(
+            sql.SQL("r.id = ANY(ARRAY(SELECT search_repositories(%(name_pattern)s)))")
+        )
     conditions += [
         _LABELLED.format(
             key=sql.Placeholder(f"label_key_{n}"), value=sql.Placeholder(f"label_value_{n}")
@@ -478,7 +489,7 @@ def _repository_query(wanted: ImageFilter) -> sql.Composed:
 def _image_conditions(wanted: ImageFilter, *, every_tagged: bool) -> sql.Composed:
     conditions: list[sql.Composable] = [_LISTED]
     if wanted.asks_about_repositories:
-        conditions.append(sql.SQL("i.repository_id = ANY(%(repository_ids)s)"))
+        conditions.append(sql.SQL("i.repository_id = ANY(%(repository_ids)s::bigint[])"))
     if wanted.latest_only:
         conditions.append(_LATEST.format(tenant=REPOSITORY_TENANT))
     if wanted.tag is not None:
@@ -489,7 +500,7 @@ def _image_conditions(wanted: ImageFilter, *, every_tagged: bool) -> sql.Compose
         # The ids that were looked up are those of the one part that was asked for.
         known = every_tagged and wanted.tag_contains is None
         tagged = _TAG_IS_KNOWN if known else sql.SQL("i.tag ILIKE %(text_pattern)s")
-        either = sql.SQL("(i.repository_id = ANY(%(named_ids)s) OR {})")
+        either = sql.SQL("(i.repository_id = ANY(%(named_ids)s::bigint[]) OR {})")
         conditions.append(either.format(tagged))
     if wanted.digest is not None:
         conditions.append(sql.SQL("i.digest = %(digest)s"))
@@ -521,6 +532,7 @@ def _image_values(project_id: str, wanted: ImageFilter, worth: Worth) -> dict[st
     return {
         "project_id": project_id,
         "registry_ids": list(worth.registry_ids),
+        "one_by_one": _is_one_by_one(worth),
         "most_tagged": _MOST_TAGGED + 1,
         "namespace": wanted.namespace,
         "name_pattern": _pattern(wanted.name_contains or ""),

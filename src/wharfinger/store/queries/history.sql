@@ -9,11 +9,15 @@ SELECT seq, horizon_seq, horizon_at FROM tenant_feed WHERE project_id = %(projec
 WITH RECURSIVE halving (low, high) AS (
     SELECT f.horizon_seq, f.seq FROM tenant_feed f WHERE f.project_id = %(project)s
     UNION ALL
-    SELECT CASE WHEN e.at <= %(at)s THEN e.seq ELSE h.low END,
-           CASE WHEN e.at <= %(at)s THEN h.high ELSE e.seq - 1 END
-    FROM halving h
-    JOIN event e ON e.project_id = %(project)s AND e.seq = (h.low + h.high + 1) / 2
-    WHERE h.low < h.high
+    SELECT CASE WHEN asked.was_by_then THEN asked.middle ELSE asked.low END,
+           CASE WHEN asked.was_by_then THEN asked.high ELSE asked.middle - 1 END
+    FROM (
+        -- Looked up by its number alone: a join would be planned for all events at once.
+        SELECT h.low, h.high, h.middle, (
+            SELECT e.at <= %(at)s FROM event e
+            WHERE e.project_id = %(project)s AND e.seq = h.middle) AS was_by_then
+        FROM (SELECT *, (low + high + 1) / 2 AS middle FROM halving WHERE low < high) h
+    ) asked
 )
 SELECT h.low FROM halving h WHERE h.low = h.high
 
