@@ -42,7 +42,7 @@ _SYNCED_MS = sql.SQL(
 # One statement reads one snapshot: the event number, the total and the rows belong together. The
 # ids come first, so that a deep offset passes over index entries and not over whole rows.
 _PAGE = sql.SQL("""
-WITH page AS MATERIALIZED ({ids}), item AS (
+WITH {before}page AS MATERIALIZED ({ids}), item AS (
     SELECT i.id, r.namespace, r.name, i.tag, i.digest, i.image_id, i.size, i.is_index,
            r.latest_image_id IS NOT DISTINCT FROM i.id AS is_latest,
            {updated_ms}::bigint AS updated_ms, {synced_ms}::bigint AS synced_ms,
@@ -87,6 +87,31 @@ _IDS_GATHERED = sql.SQL("""
     SELECT found.id FROM (SELECT i.id FROM image i WHERE {images} OFFSET 0) found
     ORDER BY found.id {direction} OFFSET %(offset)s LIMIT %(limit)s
 """)
+# With the total of what no count is kept of: everything is looked at for the count already, so the
+# page must not look at it again. What lies near comes first; where that does not fill the page, few
+# match, or the page is far, and the ids that were counted are kept.
+_IDS_COUNTED = sql.SQL("""
+    SELECT near.id FROM near WHERE (SELECT count(*) FROM near) >= %(limit)s
+    UNION ALL
+    (SELECT far.id FROM far ORDER BY far.id {direction} OFFSET %(offset)s LIMIT %(limit)s)
+""")
+_NEAR_AND_FAR = sql.SQL("""
+near AS MATERIALIZED (
+    SELECT seen.id FROM (
+        SELECT i.id, ({asked}) AS is_asked FROM image i WHERE {listed}
+        ORDER BY i.id {direction} LIMIT %(near)s
+    ) seen
+    WHERE seen.is_asked ORDER BY seen.id {direction} OFFSET %(offset)s LIMIT %(limit)s
+), far AS MATERIALIZED (
+    SELECT i.id FROM image i WHERE {images} AND (SELECT count(*) FROM near) < %(limit)s
+),
+""")
+_TOTAL_NEAR_OR_FAR = sql.SQL("""
+    SELECT CASE WHEN (SELECT count(*) FROM near) < %(limit)s THEN (SELECT count(*) FROM far)
+        ELSE ({counted}) END
+""")
+# What part of the list is near.
+_NEAR_PART, _NEAR_LEAST, _NEAR_MOST = 50, 100, 20_000
 # By a part of the tag, or of the name or the tag.
 _IDS_TAGGED = sql.SQL("""
     SELECT t.id FROM search_tags(%(tag_pattern)s, %(registry_ids)s::uuid[], %(one_by_one)s,
@@ -383,15 +408,27 @@ class _Turn(msgspec.Struct, frozen=True, kw_only=True):
 
 def _page_query(wanted: ImageFilter, turn: _Turn, worth: Worth, picked: _Picked) -> sql.Composed:
     images = _image_conditions(wanted, every_tagged=picked.every_tagged)
-    in_turns = turn.after_id is not None
+    ids, total = _ids(wanted, turn, worth, picked), _total(wanted, images)
+    before: sql.Composable = sql.SQL("")
+    if turn.after_id is not None:
+        # Whoever reads the whole list in turns counts it by reading it.
+        total = sql.SQL("SELECT 0")
+    elif wanted.asks_about_single_images and not _is_gathered(
+        turn, worth, _matches(wanted, picked)
+    ):
+        asked = _beyond_listed(wanted, every_tagged=picked.every_tagged)
+        parts = {"asked": sql.SQL(" AND ").join(asked), "listed": _LISTED, "images": images}
+        before = _NEAR_AND_FAR.format(**parts, direction=turn.direction)
+        ids = _IDS_COUNTED.format(direction=turn.direction)
+        total = _TOTAL_NEAR_OR_FAR.format(counted=total)
     return _PAGE.format(
-        ids=_ids(wanted, turn, worth, picked),
+        before=before,
+        ids=ids,
         direction=turn.direction,
         updated_ms=_UPDATED_MS,
         synced_ms=_SYNCED_MS,
         image_tenant=IMAGE_TENANT,
-        # Whoever reads the whole list in turns counts it by reading it.
-        total=sql.SQL("SELECT 0") if in_turns else _total(wanted, images),
+        total=total,
     )
 
 
@@ -402,24 +439,34 @@ def _ids(wanted: ImageFilter, turn: _Turn, worth: Worth, picked: _Picked) -> sql
         images = sql.SQL("{} AND i.repository_id = ANY(%(named_ids)s::bigint[])").format(_LISTED)
         return _IDS_NAMED_OR_TAGGED.format(named=_ordered(images, turn, worth, picked.named))
     images = _image_conditions(wanted, every_tagged=picked.every_tagged)
+    return _ordered(images, turn, worth, _matches(wanted, picked))
+
+
+def _matches(wanted: ImageFilter, picked: _Picked) -> int | None:
+    """How many images come into question at most, if anything is known of that."""
     if picked.every_tagged:
-        return _ordered(images, turn, worth, 0)
-    matches = picked.matches if wanted.asks_about_repositories else None
-    return _ordered(images, turn, worth, matches)
+        return 0
+    return picked.matches if wanted.asks_about_repositories else None
+
+
+def _is_gathered(turn: _Turn, worth: Worth, matches: int | None) -> bool:
+    """Whether so many are better gathered than walked to.
+
+    Walking passes by as many images, on the way to the page's last, as there are for each match;
+    or by almost all, where those that match came last. So what is soon gathered, is.
+    """
+    wanted = turn.offset + turn.limit
+    most = max(_SOON_GATHERED, (wanted * worth.images) ** 0.5)
+    return matches is not None and matches <= most
 
 
 def _ordered(
     images: sql.Composable, turn: _Turn, worth: Worth, matches: int | None
 ) -> sql.Composable:
-    """The ids of a page; ``matches`` is how many images the repositories that count have.
-
-    Walking passes by as many images, on the way to the page's last, as there are for each match;
-    or by almost all, where those that match came last. So what is soon gathered, is.
-    """
+    """The ids of a page, of so many images that come into question."""
     if turn.after_id is not None:
         images = sql.SQL("{} AND i.id > %(after_id)s").format(images)
-    wanted = turn.offset + turn.limit
-    if matches is not None and matches <= max(_SOON_GATHERED, (wanted * worth.images) ** 0.5):
+    if _is_gathered(turn, worth, matches):
         return _IDS_GATHERED.format(images=images, direction=turn.direction)
     walk = _IDS_BY_REGISTRY if _is_one_by_one(worth) else _IDS_WALKED
     return walk.format(images=images, direction=turn.direction)
@@ -487,7 +534,11 @@ def _repository_query(wanted: ImageFilter) -> sql.Composed:
 
 
 def _image_conditions(wanted: ImageFilter, *, every_tagged: bool) -> sql.Composed:
-    conditions: list[sql.Composable] = [_LISTED]
+    return sql.SQL(" AND ").join([_LISTED, *_beyond_listed(wanted, every_tagged=every_tagged)])
+
+
+def _beyond_listed(wanted: ImageFilter, *, every_tagged: bool) -> list[sql.Composable]:
+    conditions: list[sql.Composable] = []
     if wanted.asks_about_repositories:
         conditions.append(sql.SQL("i.repository_id = ANY(%(repository_ids)s::bigint[])"))
     if wanted.latest_only:
@@ -511,7 +562,7 @@ def _image_conditions(wanted: ImageFilter, *, every_tagged: bool) -> sql.Compose
     if wanted.is_index is not None:
         conditions.append(sql.SQL("i.is_index = %(is_index)s"))
     conditions += _span_conditions(_UPDATED_MS, "updated", wanted.updated)
-    return sql.SQL(" AND ").join(conditions)
+    return conditions
 
 
 def _span_conditions(time: sql.SQL, name: str, span: Span) -> list[sql.Composable]:
@@ -533,6 +584,7 @@ def _image_values(project_id: str, wanted: ImageFilter, worth: Worth) -> dict[st
         "project_id": project_id,
         "registry_ids": list(worth.registry_ids),
         "one_by_one": _is_one_by_one(worth),
+        "near": min(max(worth.images // _NEAR_PART, _NEAR_LEAST), _NEAR_MOST),
         "most_tagged": _MOST_TAGGED + 1,
         "namespace": wanted.namespace,
         "name_pattern": _pattern(wanted.name_contains or ""),
