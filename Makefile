@@ -6,8 +6,11 @@ KEYSTONE_VENV := .venv-keystone
 TESTS ?= tests
 JOBS ?= 2
 SOAK_MINUTES ?= 30
+CLIENT ?= wharfinger-client
 # These take minutes; they have targets of their own, and `check` runs them too.
 LONG := tests/model tests/sudden/test_kill_matrix.py tests/fuzz
+# These need Chromium; the same holds for them.
+BROWSER := tests/browser
 
 BIN := $(VENV)/bin
 # pip checks every file against the lock; where it finds them is the machine's own affair.
@@ -33,11 +36,15 @@ setup: $(VENV)/.run ## Make .venv from the lock; afterwards .venv/bin/wharfinger
 
 .PHONY: test
 test: dev ## Run the tests, PostgreSQL included (TESTS=tests/cli: a part of them)
-	@$(BIN)/python -m pytest -q -n $(JOBS) $(if $(filter tests,$(TESTS)),$(LONG:%=--ignore=%)) $(TESTS)
+	@$(BIN)/python -m pytest -q -n $(JOBS) $(if $(filter tests,$(TESTS)),$(LONG:%=--ignore=%) $(BROWSER:%=--ignore=%)) $(TESTS)
 
 .PHONY: long
 long: dev ## The tests that take minutes: random days, sudden deaths, odd requests
 	@$(BIN)/python -m pytest -q -n $(JOBS) $(LONG)
+
+.PHONY: browser
+browser: dev ## Use the console with a real browser (needs Chromium)
+	@$(BIN)/python -m pytest -q -n 0 $(BROWSER)
 
 .PHONY: model
 model: dev ## Random days against a model: what is lost, held or retired wrongly (four minutes)
@@ -55,7 +62,7 @@ mutants: dev ## Plant bugs one by one and see the test beside each fail (MUTANTS
 keystone: $(KEYSTONE_VENV)/.done ## Install OpenStack Keystone in .venv-keystone, for the tests that need it
 
 .PHONY: check
-check: dev format-check lint types imports test long ## All that must hold: format, lint, types, imports, tests
+check: dev format-check lint types imports test long browser ## All that must hold: format, lint, types, imports, tests
 
 .PHONY: format
 format: dev ## Format the code, and fix what ruff can fix
@@ -90,9 +97,33 @@ kill-matrix: dev ## Kill -9 worker, service and database at every kill point (fi
 bench: dev ## Measure syncs beside the official SDK and curl (needs nginx; up to 20 minutes)
 	@$(BIN)/python -m bench
 
+.PHONY: bench-compare
+bench-compare: dev ## Hold the newest figures of make bench against the last committed ones
+	@$(BIN)/python -m bench.compare
+
+.PHONY: bench-fleet
+bench-fleet: dev ## Measure 1, 2 and 4 workers, one killed, and a shared limit (needs nginx; four minutes)
+	@$(BIN)/python -m bench.fleet
+
+.PHONY: bench-large
+bench-large: dev ## Measure reading a million images over HTTP (crowds need wrk; a few minutes)
+	@$(BIN)/python -m bench.large
+
+.PHONY: bench-growth
+bench-growth: dev ## Measure syncs of 10,000 to 1,000,000 images: what grows how fast (needs nginx; eight minutes)
+	@$(BIN)/python -m bench.growth
+
+.PHONY: scale
+scale: dev ## Ask a model, calibrated on measured runs, about a billion images (two minutes)
+	@$(BIN)/python -m bench.scale
+
 .PHONY: soak
 soak: dev ## Faults, kills and changes in twenty registries at once (SOAK_MINUTES=30)
 	@$(BIN)/python -m bench.soak --minutes $(SOAK_MINUTES)
+
+.PHONY: client
+client: dev ## Write a Python client of the APIs, ready for pip (CLIENT=wharfinger-client: where)
+	@$(BIN)/python tests/generated_client.py $(CLIENT)
 
 .PHONY: coverage-hss
 coverage-hss: dev ## Print which operations of HSS are offered, and how many (WRITE=1: into docs/ as well)

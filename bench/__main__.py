@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
-import shutil
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
 from bench.bell import ring
 from bench.course import Course
+from bench.depot import REPOSITORIES, visit
+from bench.folders import own_folder
 from bench.report import as_json, lines, machine, size_of, table
 from bench.wharf import Server
 from wharfinger.testing.rendered import nginx_missing
@@ -38,6 +36,13 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
         help="how late every answer is; may be repeated (0 and 30)",
     )
     parser.add_argument("--runs", type=int, default=3, help="rounds of each (3)")
+    parser.add_argument(
+        "--depot",
+        type=int,
+        default=REPOSITORIES,
+        metavar="REPOSITORIES",
+        help=f"how many a real docker-registry holds ({REPOSITORIES}); 0 leaves it out",
+    )
     parser.add_argument("--json", type=Path, default=LATEST, help="where the figures go")
     return parser.parse_args(given)
 
@@ -53,42 +58,27 @@ def main(given: list[str] | None = None) -> int:
     delays_s = [ms / 1000 for ms in chosen.delay_ms or (0, 30)]
     began = time.monotonic()
     where = machine()
-    with _folder() as folder, Server.running(folder / "data") as server:
+    with own_folder() as folder, Server.running(folder / "data") as server:
         settings = server.settings()
         for name, value in settings.items():
             print(value if name == "version" else f"{name} = {value}")
         course = Course(folder, server, runs=chosen.runs, say=_say)
         hints = asyncio.run(ring(server, _say))
+        depot = None
+        if chosen.depot:
+            depot = asyncio.run(
+                visit(server, folder, repositories=chosen.depot, runs=chosen.runs, say=_say)
+            )
         cells = asyncio.run(course.run(sizes, delays_s))
-    found = lines(cells, hints)
+    found = lines(cells, hints, depot)
     where["took_s"] = round(time.monotonic() - began)
     chosen.json.parent.mkdir(parents=True, exist_ok=True)
-    told = msgspec.json.format(msgspec.json.encode(as_json(cells, hints, settings, where)))
+    told = msgspec.json.format(msgspec.json.encode(as_json(cells, hints, depot, settings, where)))
     chosen.json.write_bytes(told + b"\n")
     print(f"\n{table(found)}\n")
     missed = sum(line.met is False for line in found)
     print(f"{missed or 'no'} target missed; {where['took_s']} s in all; figures in {chosen.json}")
     return 1 if missed else 0
-
-
-@contextlib.contextmanager
-def _folder() -> Iterator[Path]:
-    """A folder that PostgreSQL's and nginx's own accounts can enter, removed at the end."""
-    folder = Path(tempfile.mkdtemp(prefix="wharfinger-bench-"))
-    folder.chmod(0o711)
-    try:
-        yield folder
-    finally:
-        _await_end(folder / "data")
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _await_end(data_dir: Path) -> None:
-    """Wait until the keeper has stopped the server, which it does a second after its last user."""
-    state = data_dir / "postgresql" / "data" / "postmaster.pid"
-    deadline = time.monotonic() + 30
-    while state.exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
 
 
 def _say(text: str) -> None:

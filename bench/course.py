@@ -29,6 +29,7 @@ class Round:
     sdk: Pass
     curl: Pass
     bare: Pass
+    copy_s: float
     first: Sync
     unchanged: Sync
     changed: Sync
@@ -119,7 +120,8 @@ class _Lane:
             done = cell.rounds[-1]
             self._say(
                 f"{cell.title}, round {number + 1} of {runs}: SDK {done.sdk.seconds:.2f} s, "
-                f"curl {done.curl.seconds:.2f} s, bare {done.bare.seconds:.2f} s; first "
+                f"curl {done.curl.seconds:.2f} s, bare {done.bare.seconds:.2f} s,"
+                f" COPY {done.copy_s:.2f} s; first "
                 f"{done.first.seconds:.2f} s, unchanged {done.unchanged.seconds:.3f} s, changed "
                 f"{done.changed.seconds:.3f} s ({time.monotonic() - began:.0f} s in all)"
             )
@@ -136,6 +138,7 @@ class _Lane:
             rows_equal &= read is None or read == expected
             curled = curl(self._stage, self._nginx, self._folder)
             bare = bare_reader(self._stage, self._nginx, self._folder)
+            copy_s = wharf.copy_seconds()
             unchanged, unchanged_writes = await self._sync(wharf)
             changed_repositories = self._stage.move_one_percent()
             changed, changed_writes = await self._sync(wharf)
@@ -144,6 +147,7 @@ class _Lane:
             sdk=sdk,
             curl=curled,
             bare=bare,
+            copy_s=copy_s,
             first=first,
             unchanged=unchanged,
             changed=changed,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +74,8 @@ class Server:
 
     @classmethod
     @contextlib.contextmanager
-    def running(cls, data_dir: Path) -> Iterator[Server]:
-        with hold(data_dir) as lease:
+    def running(cls, data_dir: Path, settings: Mapping[str, str] | None = None) -> Iterator[Server]:
+        with hold(data_dir, settings=settings) as lease:
             server = cls(lease, data_dir)
             migrate(lease.address.owner)
             yield server
@@ -93,6 +94,18 @@ class Server:
         if off:
             raise RuntimeError(f"{', '.join(off)} must be on")
         return told
+
+    def cpu_s(self) -> float:
+        """Processor seconds of the server and all its processes so far, the ended ones too."""
+        (file,) = self.data_dir.rglob("postmaster.pid")
+        postmaster = int(file.read_text("utf-8").splitlines()[0])
+        children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text("utf-8")
+        total = cpu_seconds(postmaster, with_children=True)
+        for child in children.split():
+            # One that ends just now is among those that were waited for next time.
+            with contextlib.suppress(OSError):
+                total += cpu_seconds(int(child))
+        return total
 
     @contextlib.contextmanager
     def superuser(self, database: str = "postgres") -> Iterator[psycopg.Connection[Any]]:
@@ -159,8 +172,8 @@ class Wharf:
         await self.house.registries.add(CALLER, new, credential)
 
     @contextlib.asynccontextmanager
-    async def worker(self) -> AsyncIterator[WorkerProcess]:
-        """A worker process that is ready to work.
+    async def worker(self, **settings: str) -> AsyncIterator[WorkerProcess]:
+        """A worker process that is ready to work, with these variables in its environment.
 
         When the context ends it has ended too, and with its connections whatever they still owed
         to the table statistics is there.
@@ -172,51 +185,76 @@ class Wharf:
             "WHARFINGER_DATABASE_URL": address.owner,
             "WHARFINGER_DATABASE_APP_URL": address.app,
             "WHARFINGER_LOG_LEVEL": "warning",
+            **settings,
         }
+        others = self._listeners()
         process = await asyncio.create_subprocess_exec(
             *[sys.executable, "-m", "wharfinger", "worker", f"--parent={os.getpid()}"],
             env=environment,
         )
         try:
-            await self._await_worker(process)
+            await self._await_worker(process, others)
             yield WorkerProcess(process.pid)
         finally:
-            process.terminate()
+            # It may have been killed meanwhile.
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
             await asyncio.wait_for(process.wait(), WORKER_STOPS_S)
 
-    async def _await_worker(self, process: asyncio.subprocess.Process) -> None:
+    async def _await_worker(self, process: asyncio.subprocess.Process, others: int) -> None:
         deadline = time.monotonic() + WORKER_STARTS_S
+        while process.returncode is None and time.monotonic() < deadline:
+            if self._listeners() > others:
+                return
+            await asyncio.sleep(0.05)
+        raise RuntimeError("the worker does not start")
+
+    def _listeners(self) -> int:
+        """Connections that listen for jobs: two of each worker."""
         query = (
             "SELECT count(*) FROM pg_stat_activity"
             " WHERE datname = current_database() AND query ILIKE 'LISTEN%%procrastinate%%'"
         )
-        while process.returncode is None and time.monotonic() < deadline:
-            with self._server.superuser(self.database) as connection:
-                if _value(connection, query):
-                    return
-            await asyncio.sleep(0.05)
-        raise RuntimeError("the worker does not start")
+        with self._server.superuser(self.database) as connection:
+            return int(_value(connection, query))
 
     async def sync(
         self, name: str, nginx: Nginx, worker: WorkerProcess, *, full: bool = False
     ) -> Sync:
-        """Synchronise one registry and wait for the run's end to be visible.
+        """Synchronise one registry behind nginx, whose log counts the requests.
+
+        Raises:
+            RuntimeError: the outcome is not "complete", or the run does not end.
+        """
+        count = RequestCount(nginx)
+        sync = await self.timed(name, worker, full=full)
+        return replace(sync, requests=count.take())
+
+    async def timed(self, name: str, worker: WorkerProcess, *, full: bool = False) -> Sync:
+        """Synchronise one registry and wait for the run's end to be visible; counts no requests.
 
         Raises:
             RuntimeError: the outcome is not "complete", or the run does not end.
         """
         worker.forget_peak()
-        count = RequestCount(nginx)
+        seconds, run = await self.synchronised(name, full=full)
+        return Sync(seconds=seconds, requests=0, peak_mb=worker.peak_mb(), run=run)
+
+    async def synchronised(self, name: str, *, full: bool = False) -> tuple[float, RunProgress]:
+        """Synchronise one registry by whichever workers there are; the seconds, and the run.
+
+        Raises:
+            RuntimeError: the outcome is not "complete", or the run does not end.
+        """
         began = time.perf_counter()
         task_id = await self.house.synchroniser.synchronise_names(CALLER, (name,), full=full)
         await self._run_ended(task_id, began + RUN_ENDS_S)
         seconds = time.perf_counter() - began
-        peak_mb = worker.peak_mb()
         task = await self.house.synchroniser.task(CALLER, task_id)
         (run,) = task.runs
         if run.outcome is not RunOutcome.COMPLETE:
             raise RuntimeError(f"the sync ended {run.outcome}: {run.reasons}")
-        return Sync(seconds=seconds, requests=count.take(), peak_mb=peak_mb, run=run)
+        return seconds, run
 
     async def _run_ended(self, task_id: str, deadline: float) -> None:
         query = "SELECT bool_and(state = 'finished') FROM run JOIN task_run t ON t.run_id = run.id"
@@ -245,6 +283,22 @@ class Wharf:
         if len(set(rows)) != len(rows):
             raise RuntimeError("an image is stored twice")
         return set(rows)
+
+    def copy_seconds(self) -> float:
+        """Seconds that PostgreSQL needs to take in the very rows that are stored, by plain COPY.
+
+        Into a fresh database with the same tables and indexes, by a superuser whom neither
+        row-level security nor foreign keys keep busy, in one transaction, from memory.
+        """
+        with self._server.superuser(self.database) as source:
+            rows = {table: _copied_out(source, table) for table in TABLES}
+        with self._server.fresh_database() as other, self._server.superuser(other) as target:
+            target.execute("SET session_replication_role = replica")
+            began = time.perf_counter()
+            with target.transaction():
+                for table, (columns, data) in rows.items():
+                    _copy_in(target, data, columns, table)
+            return time.perf_counter() - began
 
     def has(self, tag: str, digest: str) -> bool:
         """Whether an image of this tag and digest is listed."""
@@ -280,6 +334,14 @@ class WorkerProcess:
     def __init__(self, pid: int) -> None:
         self.pid = pid
 
+    def kill(self) -> None:
+        """End it without a word."""
+        os.kill(self.pid, signal.SIGKILL)
+
+    def cpu_s(self) -> float:
+        """Processor seconds it has taken so far, user's and system's."""
+        return cpu_seconds(self.pid)
+
     def forget_peak(self) -> None:
         """Begin the peak anew (``clear_refs`` of proc(5))."""
         Path(f"/proc/{self.pid}/clear_refs").write_text("5", "utf-8")
@@ -292,6 +354,13 @@ class WorkerProcess:
         raise RuntimeError("the worker has no peak memory")
 
 
+def cpu_seconds(pid: int, *, with_children: bool = False) -> float:
+    """Processor seconds of a process, and of the children it has waited for (proc(5))."""
+    fields = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
+    ticks = [int(field) for field in fields[11 : 15 if with_children else 13]]
+    return sum(ticks) / os.sysconf("SC_CLK_TCK")
+
+
 def difference(before: RowsWritten, after: RowsWritten) -> RowsWritten:
     """What was written in between, without the tables and operations where nothing was."""
     found: RowsWritten = {}
@@ -300,6 +369,27 @@ def difference(before: RowsWritten, after: RowsWritten) -> RowsWritten:
         if any(grown.values()):
             found[table] = {k: n for k, n in grown.items() if n}
     return found
+
+
+def _copied_out(connection: psycopg.Connection[Any], table: str) -> tuple[sql.Composed, bytes]:
+    """The columns of a table that are not made of others, and its rows in binary form."""
+    names = connection.execute(
+        "SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass"
+        " AND attnum > 0 AND NOT attisdropped AND attgenerated = ''",
+        (f"wharfinger.{table}",),
+    ).fetchall()
+    columns = sql.SQL(", ").join(sql.Identifier(name) for (name,) in names)
+    query = sql.SQL("COPY (SELECT {} FROM wharfinger.{}) TO STDOUT (FORMAT binary)")
+    with connection.cursor().copy(query.format(columns, sql.Identifier(table))) as copy:
+        return columns, b"".join(copy)
+
+
+def _copy_in(
+    connection: psycopg.Connection[Any], data: bytes, columns: sql.Composed, table: str
+) -> None:
+    query = sql.SQL("COPY wharfinger.{} ({}) FROM STDIN (FORMAT binary)")
+    with connection.cursor().copy(query.format(sql.Identifier(table), columns)) as copy:
+        copy.write(data)
 
 
 def _value(connection: psycopg.Connection[Any], query: str, *parameters: Any) -> Any:

@@ -25,7 +25,7 @@ from wharfinger.testing.model import PLANTED
 # Older ones are those of tests that have long been looked at; "x" is in every text.
 _MOST_KNOWN, _SHORTEST = 200, 12
 # Where an answer holds a secret because it was just made; nowhere else does it.
-_ISSUING = ("/v3/auth/tokens", "/v3.0/OS-CREDENTIAL/")
+_ISSUING = ("/v3/auth/tokens", "/v3.0/OS-CREDENTIAL/", "/console/sign-in")
 _LARGEST_FILE = 256 * 1024 * 1024
 
 

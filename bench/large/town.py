@@ -87,7 +87,7 @@ def town(server: Server, images: int, say: Say) -> Town:
                 )
     if name not in known:
         _build(server, name, images, say)
-    return _town(server, name, images)
+    return town_of(server, name, images)
 
 
 def _schema() -> str:
@@ -96,7 +96,7 @@ def _schema() -> str:
     return hashlib.sha256("".join(texts).encode()).hexdigest()[:10]
 
 
-def _town(server: Server, name: str, images: int) -> Town:
+def town_of(server: Server, name: str, images: int) -> Town:
     address = server.address(name)
     settings = read_settings(environment={"WHARFINGER_DATA_DIR": str(server.data_dir)})
     return Town(
@@ -109,9 +109,9 @@ def _build(server: Server, name: str, images: int, say: Say) -> None:
     with server.superuser() as connection:
         parts = [sql.Identifier(n) for n in (making, DATABASE, OWNER)]
         connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {}").format(*parts))
-    made = _town(server, making, images)
+    made = town_of(server, making, images)
     asyncio.run(_people(server, made))
-    for project, size in ((NEIGHBOUR, max(images // 10, 5000)), (PROJECT, images)):
+    for project, size in ((NEIGHBOUR, images // 10), (PROJECT, images)):
         _fill(made, project, size)
     with server.superuser(making) as connection:
         connection.execute("VACUUM (ANALYZE)")
@@ -129,7 +129,7 @@ async def _people(server: Server, made: Town) -> None:
 
 
 def _fill(made: Town, project: str, images: int) -> None:
-    large = max(1, images * 4 // 10 // LARGE_TAGS)
+    large = images * 4 // 10 // LARGE_TAGS
     values: dict[str, Any] = {
         "project": project,
         "large": large,

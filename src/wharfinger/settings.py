@@ -18,6 +18,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 # libpq's own variables hold addresses and passwords, too.
 _OURS = ("WHARFINGER_", "PG")
+_OTLP_DEFAULT = "http://localhost:4318/v1/traces"
 _LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 
 
@@ -53,11 +54,14 @@ class Settings:
     data_dir: Path
     database_url: str | None
     database_app_url: str | None
+    migrations: str
     pg_bin: str | None
     secret_key_file: Path
     secret_commands: Path | None
     allow_networks: tuple[Network, ...]
     listen: str
+    metrics_listen: str | None
+    metrics_token_file: Path
     trusted_proxies: tuple[Network, ...]
     ecdsa_signatures: bool
     max_connections: int
@@ -76,16 +80,42 @@ class Settings:
     iam_cache_s: int
     iam_timeout_s: int
     iam_create_projects: bool
+    drain_s: int
     workers: int
     host_concurrency: int
     retry_deadline_s: int
     history_days: int
     audit_days: int
+    webhook_patience_days: int
+    delivery_days: int
     schedules: bool
     schedule_jitter_s: int
     log_level: str
     log_format: str
+    otel_endpoint: str | None
+    otel_traces_endpoint: str | None
+    otel_traces_exporter: str
+    otel_protocol: str
+    otel_service_name: str
+    otel_sdk_disabled: bool
     described: tuple[Setting, ...]
+
+    @property
+    def traces_endpoint(self) -> str | None:
+        """Where traces are sent, if they are to be made at all."""
+        if self.otel_sdk_disabled or self.otel_traces_exporter == "none":
+            return None
+        if self.otel_traces_endpoint is not None:
+            return self.otel_traces_endpoint
+        if self.otel_endpoint is not None:
+            return f"{self.otel_endpoint}/v1/traces"
+        # What OpenTelemetry has for a default, once somebody asks for traces by name.
+        return _OTLP_DEFAULT if self.otel_traces_exporter == "otlp" else None
+
+    @property
+    def traces_service(self) -> str:
+        """What traces call this service."""
+        return self.otel_service_name
 
 
 @dataclass(frozen=True)
@@ -173,6 +203,13 @@ def _default_data_dir(environment: Mapping[str, str]) -> Path:
         return Path("/var/lib/wharfinger")
     home = environment.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
     return Path(home) / "wharfinger"
+
+
+def _default_migrations(known: dict[str, Any]) -> str:
+    """All on one machine; beside processes elsewhere, what these can live with."""
+    if known["database_url"]:
+        return "pre"
+    return "none" if known["database_app_url"] else "all"
 
 
 def _identity_rules() -> tuple[_Rule, ...]:
@@ -263,6 +300,62 @@ def _identity_rules() -> tuple[_Rule, ...]:
     )
 
 
+def _true_or_not(text: str) -> bool:
+    # As OpenTelemetry reads it: whatever is not "true" is false.
+    return text.strip().lower() == "true"
+
+
+def _telemetry_rules() -> tuple[_Rule, ...]:
+    """OpenTelemetry's own variables, as far as they say whether and where to traces are sent.
+
+    What else there is of them (headers, sampling, batches, attributes) the library reads itself.
+    """
+    return (
+        _Rule(
+            "otel_endpoint",
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            _web_address,
+            lambda _: None,
+            "a collector of traces; with it they are on",
+        ),
+        _Rule(
+            "otel_traces_endpoint",
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+            _web_address,
+            lambda _: None,
+            "the collector's whole address for traces, instead",
+        ),
+        _Rule(
+            "otel_traces_exporter",
+            "OTEL_TRACES_EXPORTER",
+            _choice("otlp", "none"),
+            lambda _: "",
+            "otlp: traces are on; none: they are off",
+        ),
+        _Rule(
+            "otel_protocol",
+            "OTEL_EXPORTER_OTLP_PROTOCOL",
+            _choice("http/protobuf"),
+            lambda _: "http/protobuf",
+            "how they are sent",
+        ),
+        _Rule(
+            "otel_service_name",
+            "OTEL_SERVICE_NAME",
+            str,
+            lambda _: "wharfinger",
+            "what traces call this service",
+        ),
+        _Rule(
+            "otel_sdk_disabled",
+            "OTEL_SDK_DISABLED",
+            _true_or_not,
+            lambda _: False,
+            "true: no traces, whatever else says",
+        ),
+    )
+
+
 def _limit_rules() -> tuple[_Rule, ...]:
     return (
         _Rule(
@@ -327,6 +420,14 @@ def _rules(environment: Mapping[str, str]) -> tuple[_Rule, ...]:
             "the same database as the role that works; by default the owner becomes wharfinger_app",
         ),
         _Rule(
+            "migrations",
+            "WHARFINGER_MIGRATIONS",
+            _choice("all", "pre", "none"),
+            _default_migrations,
+            "what a process applies when it starts: all, what the release before can live with, or"
+            " none",
+        ),
+        _Rule(
             "pg_bin",
             "WHARFINGER_PG_BIN",
             str,
@@ -362,6 +463,20 @@ def _rules(environment: Mapping[str, str]) -> tuple[_Rule, ...]:
             "where serve listens",
         ),
         _Rule(
+            "metrics_listen",
+            "WHARFINGER_METRICS_LISTEN",
+            _listen,
+            lambda _: None,
+            "where metrics are served besides, to whoever reaches it; by default nowhere",
+        ),
+        _Rule(
+            "metrics_token_file",
+            "WHARFINGER_METRICS_TOKEN_FILE",
+            lambda text: Path(text).expanduser().absolute(),
+            lambda known: known["data_dir"] / "metrics.token",
+            "the token that a scrape of /metrics brings; made where there is none",
+        ),
+        _Rule(
             "trusted_proxies",
             "WHARFINGER_TRUSTED_PROXIES",
             _networks,
@@ -377,6 +492,13 @@ def _rules(environment: Mapping[str, str]) -> tuple[_Rule, ...]:
         ),
         *_limit_rules(),
         *_identity_rules(),
+        _Rule(
+            "drain_s",
+            "WHARFINGER_DRAIN_S",
+            _whole_number(0, 600),
+            lambda _: 0,
+            "seconds that serve still answers for after SIGTERM, while /readyz says no",
+        ),
         _Rule(
             "workers",
             "WHARFINGER_WORKERS",
@@ -413,6 +535,20 @@ def _rules(environment: Mapping[str, str]) -> tuple[_Rule, ...]:
             "days that the audit is kept for, 30 at least, 0 for ever",
         ),
         _Rule(
+            "webhook_patience_days",
+            "WHARFINGER_WEBHOOK_PATIENCE_DAYS",
+            _whole_number(1, 365),
+            lambda _: 3,
+            "days of failures in a row after which a webhook is given up",
+        ),
+        _Rule(
+            "delivery_days",
+            "WHARFINGER_DELIVERY_DAYS",
+            _whole_number(0, 36500),
+            lambda _: 30,
+            "days that the log of webhook deliveries is kept for, 0 for ever",
+        ),
+        _Rule(
             "schedules",
             "WHARFINGER_SCHEDULES",
             _yes_or_no,
@@ -440,6 +576,7 @@ def _rules(environment: Mapping[str, str]) -> tuple[_Rule, ...]:
             lambda _: "text",
             "how it is logged, on standard error",
         ),
+        *_telemetry_rules(),
     )
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import procrastinate
 import structlog
@@ -23,43 +24,58 @@ from wharfinger.domain.model import (
     RegistryRef,
     RepositoryFilter,
 )
-from wharfinger.domain.ports import Source
+from wharfinger.domain.ports import Reply, Request, Source, Transport
+from wharfinger.domain.tally import Tally
 from wharfinger.http.limits import Limits, Throttle
 from wharfinger.identity.authentication import Authenticator
 from wharfinger.identity.keystone import ExternalTokens, ServiceAccount
 from wharfinger.identity.locks import Locks
 from wharfinger.identity.login import Login
+from wharfinger.identity.sessions import Sessions
 from wharfinger.service.doctor import Doctor
 from wharfinger.service.enterprise_projects import EnterpriseProjects
+from wharfinger.service.exports import Exports
 from wharfinger.service.held import HeldImages
 from wharfinger.service.hints import Hints
 from wharfinger.service.history import History
 from wharfinger.service.inventory import Inventory
 from wharfinger.service.labels import Labels
 from wharfinger.service.ledger import Ledger
+from wharfinger.service.metering import Metering
+from wharfinger.service.overview import Overview
 from wharfinger.service.registries import Registries
 from wharfinger.service.schedules import Schedules
 from wharfinger.service.swr import SwrAccounts
 from wharfinger.service.synchronise import Synchroniser
+from wharfinger.service.telemetry import traces
+from wharfinger.service.telling import Teller
 from wharfinger.service.trail import Trail
+from wharfinger.service.webhooks import Webhooks
 from wharfinger.settings import Settings, command_environment, environment_variable
 from wharfinger.sources import filter_of, find_registries, open_source
 from wharfinger.sources._addresses import AddressPolicy
 from wharfinger.sources._examining import WatchedHttp, WatchedTransport, make_contact
 from wharfinger.sources._http import AioTransport, RequestCount, counting_requests
+from wharfinger.sources._observing import CountedTransport
 from wharfinger.sources._references import References
-from wharfinger.store.callers import Callers
+from wharfinger.store.callers import Callers, any_project
 from wharfinger.store.database import Database, DatabaseAddress, connection_options
 from wharfinger.store.embedded import hold
-from wharfinger.store.migrate import migrate
+from wharfinger.store.metrics import Metrics
+from wharfinger.store.migrate import Phase, beyond, migrate, needed
+from wharfinger.store.monitoring_token import monitoring_token
 from wharfinger.store.pacing import SharedBudgets
 from wharfinger.store.principals import Principals
 from wharfinger.store.reading import Reading
 from wharfinger.store.sealing import Sealer
+from wharfinger.store.sessions import SessionRows
 from wharfinger.sync.engine import Engine
-from wharfinger.sync.pacing import PacedHttp
+from wharfinger.sync.pacing import PacedHttp, host_and_port
 from wharfinger.sync.queue import SyncQueue, Worker
 from wharfinger.sync.shares import LEASE_S, LeasedBudgets
+
+if TYPE_CHECKING:
+    from wharfinger.http.exposition import Exposition
 
 log = structlog.get_logger()
 
@@ -67,6 +83,10 @@ log = structlog.get_logger()
 # how often it prunes the audit, which has no such mark: it costs little where nothing is old.
 PRUNE_LOOK_S = 600.0
 PRUNE_AUDIT_S = 86_400.0
+
+# A receiver of events that needs longer should put them aside first.
+RECEIVER_CONNECT_S = 5.0
+RECEIVER_ANSWER_S = 15.0
 
 
 class OpenedSource:
@@ -131,7 +151,8 @@ class WatchedSource(OpenedSource):
 class SourceOpener:
     """Opens sources with one budget per host for the whole installation."""
 
-    def __init__(self, settings: Settings, budgets: LeasedBudgets) -> None:
+    def __init__(self, settings: Settings, budgets: LeasedBudgets, tally: Tally) -> None:
+        self._tally = tally
         self._networks = settings.allow_networks
         self._concurrency = settings.host_concurrency
         self._deadline_s = float(settings.retry_deadline_s)
@@ -171,10 +192,45 @@ class SourceOpener:
             allow_private=registry.allow_private_networks, allow_networks=self._networks
         )
 
-    def _http(self, registry: RegistryRef, transport: AioTransport) -> PacedHttp:
+    def _http(self, registry: RegistryRef, transport: Transport) -> PacedHttp:
         return PacedHttp(
-            transport, self._budgets, key=registry.project_id, deadline_s=self._deadline_s
+            CountedTransport(transport, self._saw),
+            self._budgets,
+            key=registry.project_id,
+            deadline_s=self._deadline_s,
         )
+
+    def _saw(self, url: str, met: str, seconds: float) -> None:
+        host = _host_of(url[: url.find("/", 8)])
+        self._tally.add("upstream_requests", host, met)
+        self._tally.add("upstream_request_seconds", host, by=seconds)
+
+
+_host_of = functools.lru_cache(maxsize=1000)(host_and_port)
+
+
+class Receivers:
+    """Sends to the receivers of webhooks. It implements ``webhooks.Send``."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._transports = {
+            allow_private: AioTransport(
+                AddressPolicy(allow_private=allow_private, allow_networks=settings.allow_networks),
+                connect_timeout_s=RECEIVER_CONNECT_S,
+                idle_timeout_s=RECEIVER_ANSWER_S,
+                answer_timeout_s=RECEIVER_ANSWER_S,
+            )
+            for allow_private in (False, True)
+        }
+
+    async def __call__(self, request: Request, *, allow_private: bool) -> Reply:
+        """Send to an address that the operator has let in, or to a public one."""
+        return await self._transports[allow_private].send(request)
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        for transport in self._transports.values():
+            await transport.aclose()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,11 +254,31 @@ class House:
     schedules: Schedules
     doctor: Doctor
     labels: Labels
+    exports: Exports
+    webhooks: Webhooks
+    receivers: Receivers
     callers: Callers
     principals: Principals
     ledger: Ledger
     trail: Trail
+    metering: Metering
     issuers: Sequence[ExternalTokens] = ()
+    # Set when the process has been told to end, and still answers those who have not heard yet.
+    draining: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def unready(self) -> str | None:
+        """Why no request should come here now, or ``None``: looked up each time it is asked."""
+        if self.draining.is_set():
+            return "draining"
+        return unfit(await self.database.recorded_migrations())
+
+    @functools.cached_property
+    def exposition(self) -> Exposition:
+        """All metrics, as Prometheus reads them from this process."""
+        # Its library costs a tenth of a second, which commands do without.
+        from wharfinger.http.exposition import Exposition  # noqa: PLC0415 - see above
+
+        return Exposition(self.metering, token=self._monitoring_token())
 
     def http_app(self) -> Any:
         """The ASGI application over these services."""
@@ -211,14 +287,17 @@ class House:
         from wharfinger.http.services import Services  # noqa: PLC0415
 
         locks = Locks()
+        authenticator = Authenticator(
+            self.callers,
+            issuers=self.issuers,
+            locks=locks,
+            ecdsa=self.settings.ecdsa_signatures,
+        )
+        login = Login(self.principals, self.callers, locks=locks)
         services = Services(
-            authenticator=Authenticator(
-                self.callers,
-                issuers=self.issuers,
-                locks=locks,
-                ecdsa=self.settings.ecdsa_signatures,
-            ),
-            login=Login(self.principals, self.callers, locks=locks),
+            authenticator=authenticator,
+            login=login,
+            sessions=Sessions(SessionRows(self.database), authenticator, login),
             callers=self.callers,
             inventory=self.inventory,
             synchroniser=self.synchroniser,
@@ -232,19 +311,38 @@ class House:
             schedules=self.schedules,
             doctor=self.doctor,
             labels=self.labels,
-            is_ready=self.database.answers,
+            exports=self.exports,
+            webhooks=self.webhooks,
+            overview=Overview(self.database),
+            unready=self.unready,
             proxies=self.settings.trusted_proxies,
             limits=limits_of(self.settings),
             throttle=Throttle(
                 per_credential=self.settings.rate_per_credential,
                 per_address=self.settings.rate_per_address,
             ),
+            exposition=self.exposition,
         )
         return create_app(services)
 
+    def _monitoring_token(self) -> str | None:
+        try:
+            return monitoring_token(self.settings.metrics_token_file)
+        except SetupError as error:
+            # A folder that nobody may write to must not keep the service from its work.
+            log.warning("metrics.no_token", error=str(error))
+            return None
+
     def engine(self) -> Engine:
         """An engine of one's own."""
-        return Engine(self.database, self.keys, self.opener, self.queue, resolve=self.references)
+        return Engine(
+            self.database,
+            self.keys,
+            self.opener,
+            self.queue,
+            resolve=self.references,
+            tally=self.metering.tally,
+        )
 
     @contextlib.asynccontextmanager
     async def worker(
@@ -252,14 +350,30 @@ class House:
     ) -> AsyncIterator[Worker]:
         """A worker that is ready to run; without ``schedules`` it begins no sync by itself."""
         engine = self.engine()
+        teller = Teller(
+            self.database,
+            self.keys,
+            self.receivers,
+            patience_days=self.settings.webhook_patience_days,
+        )
         pruning = asyncio.create_task(self._prune_daily())
+        telling = asyncio.create_task(teller.run())
         try:
             ticks = schedules and self.settings.schedules
             tick = self.schedules.tick if ticks else None
-            yield Worker(self.queue, engine, self.database, name=name, tick=tick)
+            async with self.metering.reporting("worker"):
+                yield Worker(
+                    self.queue,
+                    engine,
+                    self.database,
+                    name=name,
+                    tick=tick,
+                    tally=self.metering.tally,
+                )
         finally:
             pruning.cancel()
-            await asyncio.gather(pruning, return_exceptions=True)
+            telling.cancel()
+            await asyncio.gather(pruning, telling, return_exceptions=True)
             await engine.aclose()
 
     async def _prune_daily(self) -> None:
@@ -273,6 +387,12 @@ class House:
                     await self.history.prune(project_id, only_if_due=True)
                 if time.monotonic() >= audit_at:
                     await self.trail.prune(projects)
+                    for project_id in projects:
+                        await self.webhooks.prune(
+                            project_id,
+                            delivery_days=self.settings.delivery_days,
+                            history_days=self.settings.history_days,
+                        )
                     audit_at = time.monotonic() + PRUNE_AUDIT_S
             except StoreUnavailableError as error:
                 log.info("history.prune_waits", error=error.code)
@@ -357,24 +477,72 @@ async def _issuers(settings: Settings, callers: Callers) -> AsyncIterator[list[E
 
 @contextlib.contextmanager
 def database_of(settings: Settings) -> Iterator[DatabaseAddress]:
-    """The configured database, migrated: one of the operator's own, or the embedded one.
+    """The configured database: one of the operator's own, or the embedded one.
+
+    It is migrated as ``WHARFINGER_MIGRATIONS`` says. A process that is given the working role
+    alone migrates nothing, and with a database of one's own no data directory is needed.
 
     Raises:
         SetupError: the database cannot be used; the message says what to change.
         StoreUnavailableError: it does not answer.
     """
-    with contextlib.ExitStack() as stack:
-        if settings.database_url:
-            address = DatabaseAddress(
-                owner=settings.database_url,
-                app=settings.database_app_url or _as_app_role(settings.database_url),
-            )
-        else:
-            settings.data_dir.mkdir(parents=True, exist_ok=True)
-            lease = stack.enter_context(hold(settings.data_dir, pg_bin=settings.pg_bin))
-            address = lease.address
-        migrate(address.owner)
+    with _address_of(settings) as address:
+        if settings.migrations != "none":
+            migrate(_owner_of(address), cast("Phase", settings.migrations))
         yield address
+
+
+def migrate_database(settings: Settings, phase: Phase) -> list[str]:
+    """Migrate the configured database whatever the settings say; the names applied.
+
+    Raises:
+        SetupError: the database cannot be used; the message says what to change.
+        StoreUnavailableError: it does not answer.
+    """
+    with _address_of(settings) as address:
+        return migrate(_owner_of(address), phase)
+
+
+async def migrations_missing(settings: Settings) -> str | None:
+    """Why the configured database does not do for this version yet, or ``None``."""
+    with _address_of(settings) as address:
+        database = Database(address, max_connections=1)
+        try:
+            await database.open()
+            return unfit(await database.recorded_migrations())
+        except (SetupError, StoreUnavailableError) as error:
+            # The working role may be what has yet to be made.
+            return str(error)
+        finally:
+            await database.close()
+
+
+def unfit(recorded: set[str] | None) -> str | None:
+    """Why a database with these migrations does not do for this version, or ``None``."""
+    if recorded is None:
+        return "the database does not answer"
+    if missing := [name for name in needed() if name not in recorded]:
+        return f"the database lacks migrations: {', '.join(missing[:3])}"
+    if unknown := beyond(recorded):
+        return f"the database is newer than this version: {unknown[-1]}"
+    return None
+
+
+@contextlib.contextmanager
+def _address_of(settings: Settings) -> Iterator[DatabaseAddress]:
+    owner, app = settings.database_url, settings.database_app_url
+    if owner or app:
+        yield DatabaseAddress(owner=owner or "", app=app or _as_app_role(owner or ""))
+        return
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    with hold(settings.data_dir, pg_bin=settings.pg_bin) as lease:
+        yield lease.address
+
+
+def _owner_of(address: DatabaseAddress) -> str:
+    if not address.owner:
+        raise SetupError("migrating needs WHARFINGER_DATABASE_URL, the role that owns the schema")
+    return address.owner
 
 
 def _as_app_role(owner: str) -> str:
@@ -382,11 +550,34 @@ def _as_app_role(owner: str) -> str:
     return make_conninfo(owner, options=f"{options} -c role=wharfinger_app".strip())
 
 
+async def _refuse_to_replace_keys(settings: Settings, database: Database) -> None:
+    """Make no new key where other processes have one: they could not open what it seals.
+
+    Raises:
+        SetupError: the database is in use, and the key file is missing.
+    """
+    path = settings.secret_key_file
+    is_shared = settings.database_url or settings.database_app_url
+    if is_shared and not path.exists() and await any_project(database):
+        raise SetupError(
+            f"the database is in use, and its secret key file is not here ({path}); copy it from"
+            " where the other processes have it"
+        )
+
+
 @contextlib.asynccontextmanager
 async def open_house(
     settings: Settings, address: DatabaseAddress, *, max_connections: int = 8
 ) -> AsyncIterator[House]:
     """Wire everything to one database, for as long as the context lasts."""
+    async with traces(settings), _furnished(settings, address, max_connections) as house:
+        yield house
+
+
+@contextlib.asynccontextmanager
+async def _furnished(
+    settings: Settings, address: DatabaseAddress, max_connections: int
+) -> AsyncIterator[House]:
     database = Database(address, max_connections=max_connections)
     connector = procrastinate.PsycopgConnector(
         conninfo=address.app,
@@ -399,11 +590,13 @@ async def open_house(
     queue = SyncQueue(connector)
     await database.open()
     try:
+        await _refuse_to_replace_keys(settings, database)
         keys = Sealer.from_file(settings.secret_key_file)
         budgets = LeasedBudgets(
             SharedBudgets(database, start=settings.host_concurrency, lease_s=LEASE_S)
         )
-        opener = SourceOpener(settings, budgets)
+        tally = Tally()
+        opener = SourceOpener(settings, budgets, tally)
         references = References(
             variable=environment_variable,
             environment=command_environment(),
@@ -411,10 +604,13 @@ async def open_house(
         )
         callers = Callers(database, keys)
         registries = Registries(database, keys, opener, resolve=references)
-        ledger = Ledger(database)
+        reading = Reading(database)
+        receivers = Receivers(settings)
+        ledger = Ledger(database, tally=tally)
         async with (
             contextlib.aclosing(budgets),
             contextlib.aclosing(ledger),
+            contextlib.aclosing(receivers),
             queue.app.open_async(),
             _issuers(settings, callers) as issuers,
         ):
@@ -428,7 +624,10 @@ async def open_house(
                 synchroniser=Synchroniser(database, queue),
                 registries=registries,
                 swr=SwrAccounts(database, keys, registries, opener.find),
-                inventory=Inventory(Reading(database)),
+                inventory=Inventory(reading),
+                exports=Exports(database, reading),
+                webhooks=Webhooks(database, keys, receivers),
+                receivers=receivers,
                 held=HeldImages(database),
                 hints=Hints(database, queue),
                 history=History(database, days=settings.history_days),
@@ -440,6 +639,7 @@ async def open_house(
                 principals=Principals(database),
                 ledger=ledger,
                 trail=Trail(database, days=settings.audit_days),
+                metering=Metering(Metrics(database), tally),
                 issuers=issuers,
             )
     finally:

@@ -29,7 +29,20 @@ def test_a_small_course_is_run_to_its_end(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PYTHONPATH", f"{root / 'src'}:{root}")
     figures = tmp_path / "figures.json"
 
-    main(["--world", "20x3", "--delay-ms", "0", "--runs", "1", "--json", str(figures)])
+    main(
+        [
+            "--world",
+            "20x3",
+            "--delay-ms",
+            "0",
+            "--runs",
+            "1",
+            "--depot",
+            "2",
+            "--json",
+            str(figures),
+        ]
+    )
 
     told = json.loads(figures.read_text())
     (cell,) = told["cells"]
@@ -45,6 +58,9 @@ def test_a_small_course_is_run_to_its_end(tmp_path, monkeypatch, capsys):
     assert found == dict.fromkeys(
         ("quick sync", "full sync", "the sync after it", "every later sync"), True
     )
+    depot = {line["what"]: line["met"] for line in told["lines"] if "docker" in line["case"]}
+    counted = ("GET of a manifest", "GET of a config", "images stored", "requests")
+    assert [depot[what] for what in counted] == [True] * 4
     assert "| 20x3 no delay, first" in capsys.readouterr().out
 
 

@@ -24,7 +24,9 @@ USER = pwd.getpwuid(os.getuid()).pw_name
 READING = {
     "serve",
     "worker",
+    "migrate",
     "images",
+    "export",
     "changes",
     "settings",
     "project list",
@@ -35,11 +37,14 @@ READING = {
     "audit strangers",
     "image history",
     "registry list",
+    "report",
     "registry repositories",
     "registry held",
     "registry test",
     "schedule list",
     "label list",
+    "webhook list",
+    "webhook deliveries",
     "doctor",
     "swr instances",
     "enterprise-project list",
@@ -85,6 +90,15 @@ CHANGING = {
     "project time-zone": (("Asia/Shanghai", *PROJECT), "", "project.set"),
     "label set": (("swr", "team=payments", *PROJECT), "", "label.set"),
     "label remove": (("swr", "team", *PROJECT), "", "label.remove"),
+    "webhook add": (
+        (f"{NOBODY}/hook?key=planted", *PROJECT, "--name", "hook", "--allow-private-networks"),
+        "",
+        "webhook.add",
+    ),
+    "webhook set": (("hook", *PROJECT, "--new-secret"), "", "webhook.rotate_secret"),
+    "webhook replay": (("hook", *PROJECT, "--from-number", "1"), "", "webhook.replay"),
+    "webhook test": (("hook", *PROJECT), "", "webhook.test"),
+    "webhook remove": (("hook", *PROJECT), "", "webhook.remove"),
     "sync": (PROJECT, "", "image.synchronize"),
     "registry accept": ((*SWR, "--all"), "", "registry.accept"),
     "registry hint-token": ((*PROJECT, "--name", "docker"), "", "registry.hint_token"),
@@ -98,8 +112,8 @@ CHANGING = {
         "registry.add",
     ),
 }
-# A registry that cannot be reached, which is all that a sync needs here.
-EXIT_CODES = {"sync": 1}
+# Nobody can be reached, which is all that these need here.
+EXIT_CODES = {"sync": 1, "webhook test": 1}
 
 
 def leaves(command, path=()):

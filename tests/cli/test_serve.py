@@ -3,6 +3,7 @@ import socket
 import subprocess
 import urllib.error
 import urllib.request
+import uuid
 
 import pytest
 from commands import PROJECT, await_end, family, living, until
@@ -103,3 +104,93 @@ def test_the_sample_says_how_to_use_it(commands):
     assert projects["projects"][0]["id"] == note["project_id"]
     assert path.stat().st_mode & 0o777 == 0o600
     assert note["project_id"] != PROJECT
+
+
+def scraped(url, token=None):
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    with urllib.request.urlopen(
+        urllib.request.Request(f"{url}/metrics", headers=headers), timeout=10
+    ) as answer:
+        return set(answer.read().decode().splitlines())
+
+
+def test_one_command_tells_what_its_workers_have_done(commands, add_registry, upstream):
+    commands("project", "create", "told", "--id", "told")
+    add_registry("swr", project="told", kind="SwrShared")
+    with commands.serving() as serving:
+        token = (commands.data_dir / "metrics.token").read_text().strip()
+        before = scraped(serving.url, token)
+        run = commands.json("sync", "--project", "told")["runs"][0]
+
+        ended = 'wharfinger_runs_total{kind="SwrShared",outcome="complete"} 1.0'
+        until(lambda: ended in scraped(serving.url, token), within_s=15)
+        after = scraped(serving.url, token)
+
+    assert run["requests"] > 0
+    assert ended not in before
+    assert "wharfinger_workers 1.0" in after
+    host = upstream.url.removeprefix("http://")
+    assert any(
+        line.startswith(f'wharfinger_upstream_requests_total{{host="{host}"') for line in after
+    )
+
+
+def test_a_worker_of_its_own_tells_on_a_port_of_its_own(commands):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    worker = subprocess.Popen(
+        commands.line("worker", "--metrics-listen", address),
+        env=commands.environment(),
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        until(lambda: answers(address), within_s=30)
+        told = scraped(f"http://{address}")
+    finally:
+        worker.terminate()
+        code = worker.wait(timeout=20)
+
+    assert "wharfinger_database_up 1.0" in told
+    assert code == 0
+
+
+def answers(address):
+    try:
+        return bool(scraped(f"http://{address}"))
+    except urllib.error.URLError:
+        return False
+
+
+def test_every_line_of_a_sync_names_the_call_and_the_run(commands, add_registry):
+    request_id = uuid.uuid4().hex
+    commands("project", "create", "lines", "--id", "lines")
+    add_registry("swr", project="lines")
+    with commands.serving(log_format="json", log_level="debug") as serving:
+        token = commands.json("token", "create", "--project", "lines")["token"]
+        request = urllib.request.Request(
+            f"{serving.url}/v5/lines/image/synchronize",
+            data=json.dumps({"image_type": "private_image"}).encode(),
+            headers={
+                "X-Auth-Token": token,
+                "X-Request-Id": request_id,
+                "Content-Type": "application/json",
+            },
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            echoed = answer.headers["X-Request-Id"]
+        until(lambda: "sync.run_finished" in serving.log.read_text(), within_s=20)
+        lines = [json.loads(line) for line in serving.log.read_text().splitlines()]
+
+    of_call = [line for line in lines if line.get("request_id") == request_id]
+    (finished,) = [line for line in lines if line["event"] == "sync.run_finished"]
+    assert echoed == request_id
+    assert {line["event"] for line in of_call} >= {
+        "http.answered",
+        "sync.run_started",
+        "sync.run_finished",
+    }
+    of_sync = [line for line in lines if line["event"].startswith(("sync.", "job."))]
+    assert {(line["request_id"], line["run"], line["registry"]) for line in of_sync} == {
+        (request_id, finished["run"], finished["registry"])
+    }

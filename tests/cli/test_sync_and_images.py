@@ -1,4 +1,5 @@
 import csv
+import datetime as dt
 import io
 import json
 import socket
@@ -7,6 +8,7 @@ import subprocess
 import pytest
 from commands import PROJECT
 
+from wharfinger.cli.exports import whole_file
 from wharfinger.testing.model import made_up_world
 from wharfinger.testing.upstream import Upstream
 
@@ -115,6 +117,51 @@ def test_every_format_holds_the_whole_list(commands, synced):
         assert f"{image['namespace']}/{image['name']}" in as_table
 
 
+def test_an_export_is_the_list_now_and_as_it_was(commands, synced, tmp_path):
+    then = dt.datetime.now(dt.UTC).isoformat()
+    now, past = tmp_path / "now.csv", tmp_path / "past.csv"
+    export = ("export", "--project", "listed", "--format")
+
+    told = commands.json(*export, "csv", "-o", now)
+    commands(*export, "csv", "-o", past, "--at", then)
+    bom = json.loads(commands(*export, "cyclonedx", "-o", "-", "--latest").stdout)
+
+    whole = commands.json("images", "--project", "listed")
+    for file in (now, past):
+        rows = list(csv.DictReader(file.read_text("utf-8").splitlines()))
+        assert [row["digest"] for row in rows] == [image["digest"] for image in whole]
+    assert told == {
+        "file": str(now),
+        "bytes": now.stat().st_size,
+        "as_of": 12,
+        "verdict": "complete",
+    }
+    assert len(bom["components"]) == 3
+    assert sorted(tmp_path.iterdir()) == [now, past]
+
+
+def test_a_failed_export_leaves_the_old_file(tmp_path):
+    file = tmp_path / "list.csv"
+    file.write_bytes(b"old")
+
+    with pytest.raises(RuntimeError), whole_file(file) as half:
+        half.write(b"new")
+        raise RuntimeError
+
+    assert [(one, one.read_bytes()) for one in tmp_path.iterdir()] == [(file, b"old")]
+
+
+def test_an_export_that_cannot_be_written_says_so(commands, synced, tmp_path):
+    nowhere = tmp_path / "none" / "list.csv"
+
+    failed = commands.json(
+        *("export", "--project", "listed", "--format", "csv", "-o", nowhere), code=1
+    )
+
+    assert failed["error_code"] == "setup"
+    assert f"{nowhere} cannot be written: No such file" in failed["error_msg"]
+
+
 def test_filters_narrow_the_list(commands, synced):
     whole = commands.json("images", "--project", "listed")
     one = whole[0]
@@ -145,3 +192,34 @@ def test_a_reader_who_has_seen_enough_hears_no_complaint(commands, synced):
     assert process.stderr.read() == ""
     process.stderr.close()
     process.wait(30)
+
+
+def test_what_belongs_to_an_image_is_shown_and_filtered_by(commands):
+    world = made_up_world(1, 2)
+    path, (first, second) = world.owned()[0].path, sorted(world.owned()[0].tags)
+    beside = world.tag(path, first).content.digest.replace(":", "-")
+    for suffix in ("sig", "sbom"):
+        world.push(path, f"{beside}.{suffix}")
+    with Upstream(world).running_in_thread() as upstream:
+        commands("project", "create", "signed", "--id", "signed")
+        commands(
+            *("registry", "add", "--project", "signed", "--name", "swr", "--kind", "SwrPrivate"),
+            *("--address", upstream.url, "--access-key", upstream.key.access_key),
+            "--secret-key-stdin",
+            stdin=upstream.key.secret_key,
+        )
+        commands("sync", "--project", "signed")
+    of = ("images", "--project", "signed")
+    refused = commands(*of, "--signed", "--at", "2026-11-01T00:00:00Z", code=2)
+
+    (image,) = commands.json(*of, "--signed", "--sbom")
+
+    assert (image["tag"], image["signed"], image["has_sbom"]) == (first, True, True)
+    assert [one["kind"] for one in image["attachments"]] == ["sbom", "signature"]
+    assert second in {one["tag"] for one in commands.json(*of, "--unsigned", "--no-sbom")}
+    assert commands.json(*of, "--signed", "--no-sbom") == []
+    table = commands(*of, "--tag", first).stdout
+    assert "sbom, signature" in table
+    (row,) = csv.DictReader(io.StringIO(commands(*of, "--signed", "--format", "csv").stdout))
+    assert row["attachments"].startswith("sbom=sha256:")
+    assert "known of the current list only" in refused.stderr

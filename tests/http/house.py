@@ -20,7 +20,7 @@ from psycopg.conninfo import make_conninfo
 
 from leaks import watched
 from rows import AT, Rows
-from wharfinger.domain.errors import NotConfiguredError, NotFoundError
+from wharfinger.domain.errors import NotConfiguredError, NotFoundError, UnreachableError
 from wharfinger.domain.model import RunOutcome, RunProgress, RunState, TaskProgress
 from wharfinger.http.app import create_app
 from wharfinger.http.connections import ServerConfig
@@ -29,23 +29,28 @@ from wharfinger.http.services import Services, Synchroniser
 from wharfinger.identity.authentication import Authenticator
 from wharfinger.identity.locks import Locks
 from wharfinger.identity.login import Login
+from wharfinger.identity.sessions import Sessions
 from wharfinger.service.doctor import Doctor
 from wharfinger.service.enterprise_projects import EnterpriseProjects
+from wharfinger.service.exports import Exports
 from wharfinger.service.held import HeldImages
 from wharfinger.service.hints import Hints
 from wharfinger.service.history import History
 from wharfinger.service.inventory import Inventory
 from wharfinger.service.labels import Labels
 from wharfinger.service.ledger import Ledger
+from wharfinger.service.overview import Overview
 from wharfinger.service.registries import Registries
 from wharfinger.service.schedules import Schedules
 from wharfinger.service.trail import Trail
+from wharfinger.service.webhooks import Webhooks
 from wharfinger.store.callers import Callers, NewCredential
 from wharfinger.store.cluster import DATABASE, OWNER
 from wharfinger.store.database import Database, DatabaseAddress, connection_options
 from wharfinger.store.principals import Principals
 from wharfinger.store.reading import Reading
 from wharfinger.store.sealing import Sealer
+from wharfinger.store.sessions import SessionRows
 
 TASK_ID = "7b0d4a4e-6c0f-4f52-9a38-000000000001"
 
@@ -69,7 +74,9 @@ class ScriptedSynchroniser:
         self.asked.append((caller.project_id, kind, enterprise_project_id))
         return TASK_ID
 
-    async def synchronise_registries(self, caller, *, enterprise_project_id, everything, chosen):
+    async def synchronise_registries(
+        self, caller, *, enterprise_project_id, everything, chosen, full=False
+    ):
         self.asked.append((caller.project_id, enterprise_project_id, everything, list(chosen)))
         return TASK_ID
 
@@ -205,8 +212,8 @@ class House:
         token = await self.callers.create_token(project.id, dt.timedelta(hours=1))
         return Tenant(project.id, self.sql, credential, token)
 
-    async def _is_ready(self) -> bool:
-        return self.ready
+    async def _unready(self) -> str | None:
+        return None if self.ready else "the database does not answer"
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -216,35 +223,41 @@ class House:
         self.callers = Callers(self.database, self.keys)
         self.principals = Principals(self.database)
         self.reading = Reading(self.database)
+        self.exports = Exports(self.database, self.reading)
         self.hints = Hints(self.database, jobs=_NoJobs())
         self.ledger = Ledger(self.database, pause_s=0.02)
         locks = Locks()
         if self._make_synchroniser is not None:
             self.synchroniser = self._make_synchroniser(self.database)
         self.registries = Registries(self.database, self.keys, opener=None)
-        self._app = create_app(
-            Services(
-                authenticator=Authenticator(self.callers, locks=locks),
-                login=Login(self.principals, self.callers, locks=locks),
-                callers=self.callers,
-                inventory=Inventory(self.reading),
-                synchroniser=self.synchroniser,
-                history=History(self.database, days=400),
-                held=HeldImages(self.database),
-                hints=self.hints,
-                ledger=self.ledger,
-                trail=Trail(self.database, days=400),
-                registries=self.registries,
-                enterprise_projects=EnterpriseProjects(self.database),
-                schedules=Schedules(self.database, _NoJobs()),
-                doctor=Doctor(self.database, self.keys, admit=None),
-                labels=Labels(self.database),
-                is_ready=self._is_ready,
-                proxies=(ip_network("127.0.0.0/8"),),
-                limits=self._limits,
-                throttle=self.throttle,
-            )
+        authenticator = Authenticator(self.callers, locks=locks)
+        login = Login(self.principals, self.callers, locks=locks)
+        self.services = Services(
+            authenticator=authenticator,
+            login=login,
+            sessions=Sessions(SessionRows(self.database), authenticator, login),
+            callers=self.callers,
+            inventory=Inventory(self.reading),
+            synchroniser=self.synchroniser,
+            history=History(self.database, days=400),
+            held=HeldImages(self.database),
+            hints=self.hints,
+            ledger=self.ledger,
+            trail=Trail(self.database, days=400),
+            registries=self.registries,
+            enterprise_projects=EnterpriseProjects(self.database),
+            schedules=Schedules(self.database, _NoJobs()),
+            doctor=Doctor(self.database, self.keys, admit=None),
+            labels=Labels(self.database),
+            exports=self.exports,
+            webhooks=Webhooks(self.database, self.keys, _nowhere),
+            overview=Overview(self.database),
+            unready=self._unready,
+            proxies=(ip_network("127.0.0.0/8"),),
+            limits=self._limits,
+            throttle=self.throttle,
         )
+        self._app = create_app(self.services)
         counted = watched(self._counted)
         config = ServerConfig(counted, host="127.0.0.1", port=0, limits=self._limits)
         self._server = _Server(config)
@@ -257,6 +270,10 @@ class House:
         self.port = self._server.servers[0].sockets[0].getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self._started.set()
+
+
+async def _nowhere(request, *, allow_private):
+    raise UnreachableError("this house sends nothing")
 
 
 class _NoJobs:

@@ -2,9 +2,12 @@
 
 import json
 import socket
+from ipaddress import ip_network
 
 import pytest
 from clients import call
+
+from wharfinger.http.origin import known_request_id
 
 UNKNOWN = "The API does not exist or has not been published in the environment"
 
@@ -296,3 +299,22 @@ def test_a_fault_of_ours_tells_no_details(house, tenant):
     assert (status, body["error_code"]) == (500, "HSS.0041")
     assert "secret detail" not in json.dumps(body)
     assert headers["X-Request-Id"] in body["error_msg"]
+
+
+def test_the_id_that_a_proxy_of_ours_gave_a_request_is_kept(house):
+    given = "0123456789abcdef0123456789abcdef"
+
+    _, trusted, _ = call(house, "/", headers={"X-Request-Id": given})
+    twice = [call(house, "/", headers={"X-Request-Id": i})[1] for i in (given.upper(), f"{given}0")]
+
+    assert trusted["X-Request-Id"] == given
+    assert all(len(headers["X-Request-Id"]) == 32 for headers in twice)
+    assert not any(given in headers["X-Request-Id"].lower() for headers in twice)
+
+
+def test_nobody_else_may_choose_the_id_of_a_request():
+    scope = {"client": ("192.0.2.1", 1), "headers": [(b"x-request-id", b"a" * 32)]}
+    loopback = [ip_network("127.0.0.0/8")]
+
+    assert known_request_id(scope, loopback) is None
+    assert known_request_id({**scope, "client": ("127.0.0.1", 1)}, loopback) == "a" * 32

@@ -9,6 +9,7 @@ from clients import call, sdk_client
 
 from rows import AT_MS
 from wharfinger.domain.model import Caller, RegistryCredential
+from wharfinger.service.enterprise_projects import EnterpriseProjects
 from wharfinger.store.registries import NewRegistry, open_registry
 
 PASSWORD = "secret-of-robot"
@@ -69,6 +70,148 @@ def test_the_policy_of_scans_names_the_registries_and_scans_none(house, tenant):
     (row,) = policy.registry_list
     assert (row.registry_id, row.registry_name) == (str(registry), "swr")
     assert (row.registry_type, row.is_selected) == ("SwrPrivate", False)
+
+
+# --- the policy of scans: when registries are read ------------------------------------------------
+
+
+def policy_of(house, tenant, **eps):
+    from huaweicloudsdkhss.v5 import ListImageScanPolicyRequest
+
+    request = ListImageScanPolicyRequest(type="image_scan", **eps)
+    return sdk_client(house, tenant).list_image_scan_policy(request)
+
+
+def set_policy(house, tenant, *, chosen=None, eps=None, **fields):
+    from huaweicloudsdkhss import v5
+
+    named = None
+    if chosen is not None:
+        kind = v5.CycleImageScanPolicyReqInfoRegistryInfo
+        named = [kind(**one) for one in chosen]
+    body = v5.CycleImageScanPolicyReqInfo(**fields, registry_info=named)
+    request = v5.ModifyImageScanPolicyRequest(enterprise_project_id=eps, body=body)
+    return sdk_client(house, tenant).modify_image_scan_policy(request)
+
+
+def crons(tenant):
+    return dict(
+        tenant.sql.execute(
+            "SELECT g.name, coalesce(s.cron, 'usual') FROM registry g"
+            " LEFT JOIN schedule s ON s.registry_id = g.id WHERE g.project_id = %s",
+            (tenant.id,),
+        ).fetchall()
+    )
+
+
+def selected(policy):
+    return {row.registry_name for row in policy.registry_list if row.is_selected}
+
+
+def test_the_policy_says_how_often_registries_are_read_and_reads_as_it_was_set(house, tenant):
+    first = tenant.registry("first")
+    tenant.registry("second", "Harbor")
+    tenant.registry("third")
+
+    set_policy(
+        house,
+        tenant,
+        enabled=True,
+        scan_cycle=3,
+        scan_scope=0,
+        chosen=[{"registry_id": str(first)}, {"registry_type": "Harbor"}],
+    )
+    some = policy_of(house, tenant)
+    set_policy(house, tenant, enabled=True, scan_cycle=14)
+    every = policy_of(house, tenant)
+    set_policy(house, tenant, enabled=False)
+    none = policy_of(house, tenant)
+
+    assert (some.enabled, some.is_all, some.scan_cycle) == (True, False, 3)
+    assert selected(some) == {"first", "second"}
+    assert (every.enabled, every.is_all, every.scan_cycle) == (True, True, 14)
+    assert (none.enabled, none.is_all, none.scan_cycle) == (False, False, None)
+    assert set(crons(tenant).values()) == {"0 1 * * *"}
+
+
+def test_a_policy_replaces_the_one_before_and_no_schedule_of_anothers(house, tenant):
+    first, second = tenant.registry("first"), tenant.registry("second")
+    own = tenant.registry("own")
+    schedule = f"/api/v1/projects/{tenant.id}/registries/{own}/schedule"
+    hourly = b'{"cron": "@hourly", "paused": true}'
+    call(house, schedule, method="PUT", token=tenant.token, body=hourly)
+
+    set_policy(house, tenant, enabled=True, scan_cycle=7, chosen=[{"registry_id": str(first)}])
+    set_policy(house, tenant, enabled=True, scan_cycle=3, chosen=[{"registry_id": str(second)}])
+
+    assert crons(tenant) == {"first": "0 1 * * *", "second": "0 1 */3 * *", "own": "@hourly"}
+
+
+def test_a_policy_wakes_no_registry_that_is_paused(house, tenant):
+    registry = tenant.registry("idle")
+    schedule = f"/api/v1/projects/{tenant.id}/registries/{registry}/schedule"
+    call(house, schedule, method="PUT", token=tenant.token, body=b'{"paused": true}')
+
+    set_policy(house, tenant, enabled=True, scan_cycle=7)
+
+    _, _, body = call(house, f"/api/v1/projects/{tenant.id}/schedules", token=tenant.token)
+    (found,) = body["items"]
+    assert (found["cron"], found["next_at"]) == ("0 1 * * 1", None)
+    assert found["paused_at"] is not None
+    assert selected(policy_of(house, tenant)) == {"idle"}
+
+
+def test_a_policy_is_for_the_enterprise_project_it_speaks_of(house, tenant):
+    account = Caller(
+        project_id=tenant.id,
+        project_name="",
+        principal="test",
+        account_id=tenant.id,
+        sees_every_enterprise_project=True,
+    )
+    other = house.run(EnterpriseProjects(house.database).create(account, "other")).id
+    tenant.registry("here")
+    tenant.registry("there", enterprise_project_id=other)
+
+    set_policy(house, tenant, enabled=True, scan_cycle=7, eps=other)
+
+    assert crons(tenant) == {"here": "usual", "there": "0 1 * * 1"}
+    assert policy_of(house, tenant).enabled is False
+    assert policy_of(house, tenant, enterprise_project_id=other).is_all is True
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"scan_scope": 0x7FFFFFFF}, "scan_scope: must be 0 or left out: nothing is scanned here"),
+        ({"rate_limit": 10}, "rate_limit: must be 0 or left out"),
+        ({"time_scope": 7}, "time_scope: must be 0 or left out"),
+        ({"scan_cycle": 5}, "scan_cycle: must be 3, 7 or 14 days"),
+        ({"scan_cycle": None}, "scan_cycle: must be 3, 7 or 14 days"),
+        ({"enabled": None}, "enabled: is required"),
+        ({"chosen": []}, "registry_info: must name at least one registry"),
+        ({"chosen": [{"registry_name": "first"}]}, "registry_info: must give registry_id or"),
+        ({"chosen": [{"registry_type": "Jfrog"}]}, "registry_info: there is no Jfrog registry"),
+    ],
+)
+def test_what_a_policy_cannot_have_is_named_and_nothing_changes(house, tenant, fields, words):
+    from huaweicloudsdkcore.exceptions.exceptions import ClientRequestException
+
+    tenant.registry("first")
+
+    with pytest.raises(ClientRequestException) as refused:
+        set_policy(house, tenant, **{"enabled": True, "scan_cycle": 7, **fields})
+
+    assert refused.value.status_code == 400
+    assert words in refused.value.error_msg
+    assert crons(tenant) == {"first": "usual"}
+
+
+def test_a_policy_for_no_registry_at_all_is_refused(house, tenant):
+    from huaweicloudsdkcore.exceptions.exceptions import ClientRequestException
+
+    with pytest.raises(ClientRequestException, match="wharfinger swr configure"):
+        set_policy(house, tenant, enabled=True, scan_cycle=7)
 
 
 def test_images_of_containers_are_those_of_the_registries(house, tenant):

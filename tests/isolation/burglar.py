@@ -16,12 +16,15 @@ from urllib.parse import parse_qsl, quote, urlencode
 from city import AT, LOGS_IN, PASSWORD, Cell, City, Person
 
 from wharfinger.http.hss.not_offered import NOT_OFFERED
+from wharfinger.http.ui.assets import ASSETS, DIGEST
+from wharfinger.identity.sessions import form_token
 
 API = "/api/v1/projects/{project_id}"
 HSS = "/v5/{project_id}"
+CONSOLE = "/console"
 # What differs between two answers to one question, whoever asks.
 _PASSING = {"x-request-id", "date"}
-_REQUEST_ID = re.compile(r'"request_id":"\w*"')
+_REQUEST_ID = re.compile(r'"request_id":"\w*"|Request id: <code>\w*</code>')
 
 
 class LeakError(AssertionError):
@@ -46,6 +49,7 @@ class Question:
         """What was asked about, the longest first."""
         asked = [*self.path.split("/"), *(value for _, value in parse_qsl(self.query))]
         asked += re.findall(r'"([^"]+)"', self.body.decode())
+        asked += [value for _, value in parse_qsl(self.body.decode())]
         return sorted((value for value in asked if len(value) > 3), key=len, reverse=True)
 
 
@@ -76,6 +80,7 @@ class Door:
 
 
 DELETION = Door("DELETE", f"{HSS}/image/registries/{{registry_id}}")
+REMOVAL = Door("POST", f"{CONSOLE}/registries/{{registry_id}}/remove")
 # What grows with every question, refused ones too.
 AUDIT = {f"{API}/audit", f"{HSS}/container/image/events"}
 LOGIN = Door("POST", "/v3/auth/tokens")
@@ -151,12 +156,15 @@ def _text(of: Callable[[Cell], object]):
 # What names something, by the name of the parameter: made of some cells.
 NAMES: dict[str, Callable[[Burglar, list[Cell]], str]] = {
     "registry_id": lambda b, cells: b.random.choice(b.random.choice(cells).registries),
+    "webhook_id": _text(lambda c: c.webhook),
     "run_id": lambda b, cells: b.random.choice(b.random.choice(cells).runs),
     "other_id": lambda b, cells: b.random.choice(b.random.choice(cells).runs),
     "image_id": lambda b, cells: str(b.random.choice(b.random.choice(cells).images)),
     "task_id": lambda b, cells: b.random.choice(b.random.choice(cells).tasks),
     "enterprise_project_id": _text(lambda c: c.enterprise_project),
     "key": lambda b, cells: b.random.choice(["team", "purpose"]),
+    "digest": lambda b, cells: DIGEST,
+    "name": lambda b, cells: b.random.choice(sorted(ASSETS)),
     "user_name": lambda b, cells: f"spare-{b.random.choice(cells).project.removesuffix('-two')}",
 }
 
@@ -186,6 +194,9 @@ QUERY: dict[str, Callable[[Burglar, list[Cell]], str]] = {
     "is_multarch": lambda b, cells: b.random.choice(["true", "false"]),
     "latest_version": lambda b, cells: "true",
     "latest": lambda b, cells: "true",
+    "signed": lambda b, cells: b.random.choice(["true", "false"]),
+    "has_sbom": lambda b, cells: b.random.choice(["true", "false"]),
+    "has_attestation": lambda b, cells: b.random.choice(["true", "false"]),
     "verdict": lambda b, cells: b.random.choice(["partial", "complete", "never"]),
     "status": lambda b, cells: b.random.choice(["success", "fail", "accessing"]),
     "sync_status": lambda b, cells: b.random.choice(["finished", "running", "failed"]),
@@ -206,6 +217,8 @@ NEEDED = {
         "password": "p",
     },
     "/v5/{project_id}/image/tasks": {"type": "image_sync"},
+    f"{CONSOLE}/registries/{{registry_id}}/progress": {"seconds": "0"},
+    f"{CONSOLE}/registries/add": {"kind": "Harbor"},
     "/v5/{project_id}/image/swr-repository": {"image_type": "private_image"},
 }
 
@@ -238,6 +251,35 @@ def _made_name(b: Burglar, person: Person, cells, chosen) -> dict:
     return {"name": f"made-in-{person.account}-{b.count()}"}
 
 
+def _form(make):
+    """A form of the console, as its page sends it."""
+
+    def body(b: Burglar, person: Person, cells: list[Cell], chosen) -> bytes:
+        session = b.session_of(person)
+        return urlencode(
+            make(b, person, cells, chosen) | {"form_token": form_token(session)}
+        ).encode()
+
+    return body
+
+
+def _edit(b: Burglar, person: Person, cells: list[Cell], chosen) -> dict:
+    n, cell = next(
+        (n, cell)
+        for cell in b.city.cells
+        for n, one in enumerate(cell.registries, 1)
+        if one == chosen["registry_id"]
+    )
+    address = f"https://127.0.0.1:1/{cell.word}/{n}"
+    login = {"credential": "basic", "identity": f"user-{cell.word}"} if n == 1 else {}
+    return {"address": address, "stale_after_hours": "8784", **login}
+
+
+def _removal(b: Burglar, person: Person, cells: list[Cell], chosen) -> dict:
+    cell = next(cell for cell in b.city.cells if chosen["registry_id"] in cell.doomed)
+    return {"name": f"{cell.word}-doomed-{cell.doomed.index(chosen['registry_id'])}"}
+
+
 # The bodies of the doors that need one. A new one is refused by the tests until it is here.
 BODIES = {
     ("POST", f"{HSS}/image/synchronize"): _json(
@@ -251,6 +293,13 @@ BODIES = {
             ]
         )
     ),
+    ("PUT", f"{HSS}/image/scanner-policies"): _json(
+        lambda b, p, cells, _: {
+            "enabled": True,
+            "scan_cycle": b.random.choice([3, 7, 14]),
+            "registry_info": [{"registry_id": b.random.choice(cells).registry}],
+        }
+    ),
     ("POST", f"{API}/registries/{{registry_id}}/accept"): _json(
         lambda b, p, cells, _: b.random.choice(
             [{"all": True}, {"images": [b.random.choice(b.random.choice(cells).held)]}]
@@ -259,6 +308,21 @@ BODIES = {
     ("POST", f"{API}/registries/{{registry_id}}/notifications"): _json(_notification),
     # No address is reached from here: all are in a network that is closed to these registries.
     ("POST", f"{API}/registries/{{registry_id}}/examination"): lambda b, p, c, _: b"",
+    ("POST", f"{API}/webhooks"): _json(
+        lambda b, p, cells, _: {
+            **_made_name(b, p, cells, _),
+            "url": "https://127.0.0.1:1/made",
+            "registries": [b.random.choice(b.random.choice(cells).registries)],
+        }
+    ),
+    ("PUT", f"{API}/webhooks/{{webhook_id}}"): _json(
+        lambda b, p, c, chosen: {"pattern": f"of {chosen['webhook_id']}"}
+    ),
+    ("POST", f"{API}/webhooks/{{webhook_id}}/secret"): _json(lambda b, p, c, _: {"keep_old_s": 60}),
+    ("POST", f"{API}/webhooks/{{webhook_id}}/test"): lambda b, p, c, _: b"",
+    ("POST", f"{API}/webhooks/{{webhook_id}}/replay"): _json(
+        lambda b, p, c, _: b.random.choice([{"from_number": 1}, {"delivery": 1}])
+    ),
     ("PUT", f"{API}/registries/{{registry_id}}/labels/{{key}}"): _json(
         lambda b, p, c, chosen: {"value": f"of {chosen['registry_id']}"}
     ),
@@ -286,6 +350,31 @@ BODIES = {
     ("POST", f"{API}/enterprise-projects/{{enterprise_project_id}}/grants"): _json(
         lambda b, p, cells, _: {"user": NAMES["user_name"](b, cells)}
     ),
+    ("POST", f"{CONSOLE}/sign-in"): _form(lambda b, p, c, _: {"way": "token", "token": p.token}),
+    ("POST", f"{CONSOLE}/sign-out"): _form(lambda b, p, c, _: {}),
+    ("POST", f"{CONSOLE}/look"): _form(
+        lambda b, p, c, _: {"language": b.random.choice(["en", "zh"]), "theme": "dark"}
+    ),
+    ("POST", f"{CONSOLE}/registries/add"): _form(
+        lambda b, p, c, _: {
+            "kind": "Other",
+            "name": f"made-in-{p.account}-{b.count()}",
+            "address": "https://registry.example",
+        }
+    ),
+    ("POST", f"{CONSOLE}/registries/sync"): _form(lambda b, p, c, _: {}),
+    ("POST", f"{CONSOLE}/registries/{{registry_id}}/sync"): _form(lambda b, p, c, _: {}),
+    ("POST", f"{CONSOLE}/registries/{{registry_id}}/edit"): _form(_edit),
+    (REMOVAL.method, REMOVAL.path): _form(_removal),
+    ("POST", f"{CONSOLE}/registries/{{registry_id}}/schedule"): _form(
+        lambda b, p, c, _: {"paused": b.random.choice(["true", "false"])}
+    ),
+    ("POST", f"{CONSOLE}/registries/{{registry_id}}/examination"): _form(lambda b, p, c, _: {}),
+    ("POST", f"{CONSOLE}/registries/{{registry_id}}/accept"): _form(
+        lambda b, p, cells, _: b.random.choice(
+            [{"all": "true"}, {"image": b.random.choice(b.random.choice(cells).held)}]
+        )
+    ),
     ("POST", "/v3/auth/tokens"): _json(_login),
     ("POST", "/v3.0/OS-CREDENTIAL/securitytokens"): _json(
         lambda b, p, c, _: {"auth": {"identity": {"methods": ["token"], "token": {}}}}
@@ -310,6 +399,7 @@ class Burglar:
         self.walled_up = [door for door in found if not door.offered]
         self.projects = sorted({cell.project for cell in self.city.cells})
         self._numbers = 0
+        self._door_asked: Door | None = None
 
     def count(self) -> int:
         self._numbers += 1
@@ -364,7 +454,7 @@ class Burglar:
         if door == LOGIN:
             # Whoever has the password is that person.
             person = next(one for one in self.city.people if one.name == LOGS_IN)
-        self.opened[door] += answer.status < 300
+        self.opened[door] += answer.status < 300 or _leads_on(answer)
         self._search(person, question, answer)
         return answer
 
@@ -392,7 +482,8 @@ class Burglar:
             name: self._project(person) if name == "project_id" else NAMES[name](self, cells)
             for name in door.parameters
         }
-        if door == DELETION:
+        self._door_asked = door
+        if door in (DELETION, REMOVAL):
             chosen["registry_id"] = self.random.choice(self.random.choice(cells).doomed)
         method = door.method
         if method == "GET" and self.random.random() < 0.03:
@@ -424,7 +515,18 @@ class Burglar:
         }
         return urlencode(NEEDED.get(door.path, {}) | given)
 
+    def session_of(self, person: Person) -> str:
+        """The session a person visits a page with; one to spare where it will end."""
+        leaving = self._door_asked is not None and self._door_asked.path.endswith("/sign-out")
+        return (
+            person.spare_sessions[self.asked % len(person.spare_sessions)]
+            if leaving
+            else (person.session)
+        )
+
     def _headers(self, person: Person, door: Door):
+        if door.path.startswith(CONSOLE):
+            return (("Cookie", f"wharfinger_session={self.session_of(person)}"),)
         if door.path.endswith("/notifications"):
             # It is a credential by itself: who brings another's is that registry, no burglar.
             own = [cell.hint_token for cell in person.sees] or ["a guess"]
@@ -463,7 +565,7 @@ class Burglar:
     async def compare_ids(self, *, people: int) -> None:
         """By its id, what is another's is answered like what does not exist."""
         for door in self.doors:
-            for name in sorted(set(door.parameters) - {"user_name", "key"}):
+            for name in sorted(set(door.parameters) - {"user_name", "key", "digest", "name"}):
                 for person in self.random.sample(self.city.people, people):
                     await self._compare(person, door, name)
 
@@ -515,6 +617,12 @@ class Burglar:
                     self._tell(
                         f"what {person} must not see has changed the answer", question, then, now
                     )
+
+
+def _leads_on(answer: Answer) -> bool:
+    """Whether a form was taken: whoever is not signed in is sent to the door and back."""
+    location = dict(answer.headers).get("location", "")
+    return answer.status == 303 and "next=" not in location
 
 
 def _like(known: str) -> str:

@@ -9,7 +9,14 @@ from dataclasses import dataclass, field
 
 import psycopg
 
+from wharfinger.domain.model import Origin
+from wharfinger.domain.webhooks import SealedParts, new_secret
+from wharfinger.identity.authentication import Authenticator
 from wharfinger.identity.passwords import hash_password
+from wharfinger.identity.sessions import Sessions
+from wharfinger.store.sealing import Sealer
+from wharfinger.store.sessions import SessionRows
+from wharfinger.store.webhooks import sealed_parts
 from wharfinger.wiring import House
 
 AT = dt.datetime.now(dt.UTC) - dt.timedelta(hours=2)
@@ -18,6 +25,8 @@ PASSWORD = "correct horse"
 LOGS_IN = "alice-north"
 SPARE_TOKENS = 8
 DOOMED = 5
+# Everybody has an image of it; what belongs to it is everybody's own.
+COMMON = "sha256:" + "5" * 64
 
 
 @dataclass
@@ -40,6 +49,10 @@ class Cell:
     images: list[int] = field(default_factory=list)
     held: list[int] = field(default_factory=list)
     hint_token: str = ""
+
+    @property
+    def webhook(self) -> str:
+        return self.uuid(20)
 
     @property
     def registries(self) -> list[str]:
@@ -84,6 +97,8 @@ class Person:
     spare_tokens: list[str]
     enterprise_projects: list[str]
     is_account: bool
+    session: str  # of the console
+    spare_sessions: list[str]
 
     def __repr__(self) -> str:
         return f"{self.name} of {self.account} in {self.project}"
@@ -146,7 +161,7 @@ class City:
         for (project, word), mark in WORDS.items():
             cell = Cell(len(self.cells), mark, project, self.enterprise_projects[word])
             self.cells.append(cell)
-            _fill(self.sql, cell)
+            _fill(self.sql, cell, self.house.keys)
         self._tasks_over_several()
         for row in PEOPLE:
             await self._person(*row)
@@ -203,6 +218,10 @@ class City:
         sees = [c for c in self.cells if c.project == project and c.enterprise_project in ids]
         hidden = [c for c in self.cells if c not in sees]
         issue = self.house.callers.issue_token
+        sessions = [
+            await self._session((await issue(project, user_id, HOUR)).token)
+            for _ in range(1 + SPARE_TOKENS)
+        ]
         self.people.append(
             Person(
                 name=name,
@@ -217,8 +236,15 @@ class City:
                 ],
                 enterprise_projects=ids,
                 is_account=granted is None,
+                session=sessions[0],
+                spare_sessions=sessions[1:],
             )
         )
+
+    async def _session(self, token: str) -> str:
+        authenticator = Authenticator(self.house.callers)
+        sessions = Sessions(SessionRows(self.house.database), authenticator, login=None)
+        return (await sessions.by_token(token, origin=Origin())).id
 
     def _marks(self, account, project, words, hidden, *, knows_all) -> list[str]:
         marks = [mark for cell in hidden for mark in cell.marks]
@@ -240,7 +266,7 @@ class City:
             _shake(self.sql, cell, self.shakes)
 
 
-def _fill(sql: psycopg.Connection, cell: Cell) -> None:
+def _fill(sql: psycopg.Connection, cell: Cell, keys: Sealer) -> None:
     word = cell.word
     reasons = json.dumps(
         [
@@ -298,8 +324,43 @@ def _fill(sql: psycopg.Connection, cell: Cell) -> None:
         "UPDATE registry SET hint_token = sha256(%s::bytea) WHERE id = %s",
         (cell.hint_token.encode(), cell.other_registry),
     )
+    _fill_webhook(sql, cell, keys)
     _fill_images(sql, cell, reasons)
     _fill_runs(sql, cell, reasons)
+
+
+def _fill_webhook(sql: psycopg.Connection, cell: Cell, keys: Sealer) -> None:
+    word, webhook = cell.word, cell.webhook
+    parts = SealedParts(url=f"https://127.0.0.1:1/{word}", secret=new_secret())
+    _insert(
+        sql,
+        "webhook",
+        id=webhook,
+        project_id=cell.project,
+        name=f"{word}-hook",
+        address=parts.url,
+        sealed=sealed_parts(keys, cell.project, webhook, parts),
+        enterprise_projects=[cell.enterprise_project],
+        pattern=f"{word}/*",
+        change_seq=0,
+        notice_seq=0,
+    )
+    _insert(
+        sql,
+        "webhook_delivery",
+        project_id=cell.project,
+        webhook_id=webhook,
+        kind="events",
+        event_id=f"change-{cell.id(70)}",
+        events=1,
+        attempt=1,
+        status=500,
+        error=word,
+        latency_ms=1,
+        excerpt=f"no {word}",
+        change_seq=0,
+        notice_seq=0,
+    )
 
 
 def _fill_images(sql: psycopg.Connection, cell: Cell, reasons: str) -> None:
@@ -331,7 +392,7 @@ def _fill_images(sql: psycopg.Connection, cell: Cell, reasons: str) -> None:
             held = AT if m else None
             cell.images.append(image)
             cell.held += [image] if held else []
-            digest = cell.digest(n * 10 + m)
+            digest = COMMON if (n, m) == (2, 2) else cell.digest(n * 10 + m)
             values = {"project_id": cell.project, "size": image, "digest": digest}
             _insert(
                 sql,
@@ -386,6 +447,17 @@ def _fill_images(sql: psycopg.Connection, cell: Cell, reasons: str) -> None:
                 variant="",
                 size=image,
                 image_id=cell.digest(77),
+            )
+            _insert(
+                sql,
+                "attachment",
+                project_id=cell.project,
+                registry_id=cell.registry,
+                repository_id=cell.id(n),
+                subject=digest,
+                digest=cell.digest(80 + m),
+                kind="signature" if cell.index % 2 else "sbom",
+                artifact_type=f"application/{word}",
             )
     sql.execute(
         "UPDATE tenant_feed SET seq = %s WHERE project_id = %s",
@@ -452,7 +524,16 @@ def _shake(sql: psycopg.Connection, cell: Cell, n: int) -> None:
         " started_at = started_at - interval '1 hour' WHERE registry_id = %s",
         changed,
     )
+    sql.execute(
+        "UPDATE attachment SET artifact_type = artifact_type || 'x', kind = 'attestation'"
+        " WHERE registry_id = %s",
+        changed,
+    )
     sql.execute("UPDATE label SET value = value || 'x' WHERE registry_id = %s", changed)
+    sql.execute(
+        "UPDATE webhook SET name = name || 'x', failures = 3, last_status = 500 WHERE id = %s",
+        (cell.webhook,),
+    )
     more = cell.uuid(1000 + n)
     _insert(
         sql,

@@ -72,7 +72,8 @@ async def search_until_found(city):
 
 def as_owner(query):
     """Read round row-level security, if the query was changed at all."""
-    for table, alias in (("registry", "g"), ("repository", "r"), ("run", "r")):
+    owned = (("registry", "g"), ("repository", "r"), ("run", "r"), ("attachment", "a"))
+    for table, alias in owned:
         query = re.sub(rf"\b{table} {alias}\b", f"every_{table}() {alias}", query)
     return query
 
@@ -89,6 +90,15 @@ NUMBER = (
     (("c.project_id = %(project_id)s AND c.registry_id = ANY(%(registry_ids)s)", "true"),),
     "has changed the answer",
 )
+ATTACHED = (
+    "JOIN attachment a",
+    (
+        ("a.project_id = %(project)s", "true"),
+        ("a.repository_id = i.repository_id AND", ""),
+        ("SELECT DISTINCT a.repository_id", "SELECT DISTINCT i.repository_id"),
+    ),
+    "was told|has changed the answer",
+)
 BY_ID = (
     "r.finished_seq, r.reasons",
     (("r.project_id = %(project)s", "true"), (OF_GRANTED, "true")),
@@ -97,7 +107,11 @@ BY_ID = (
 
 
 @pytest.mark.parametrize("with_rls", [True, False], ids=["with RLS", "without RLS"])
-@pytest.mark.parametrize("leak", [LIST, NUMBER, BY_ID], ids=["a list", "a number", "by id"])
+@pytest.mark.parametrize(
+    "leak",
+    [LIST, NUMBER, BY_ID, ATTACHED],
+    ids=["a list", "a number", "by id", "what belongs to an image"],
+)
 async def test_a_leaking_query_is_found(city, queries, leak, with_rls):
     mark, changes, shows = leak
     careless = planted(mark, *changes)

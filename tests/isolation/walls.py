@@ -58,7 +58,7 @@ def take_down_row_level_security(sql: psycopg.Connection) -> None:
 
 def let_everybody_read_as_the_owner(sql: psycopg.Connection) -> None:
     """Functions that go round row-level security, as a careless one would."""
-    for table in ("registry", "repository", "run"):
+    for table in ("registry", "repository", "run", "attachment"):
         sql.execute(
             f"CREATE FUNCTION every_{table}() RETURNS SETOF {table}"
             f" LANGUAGE sql STABLE SECURITY DEFINER AS 'SELECT * FROM wharfinger.{table}'"

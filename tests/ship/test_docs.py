@@ -65,7 +65,7 @@ def test_every_setting_is_documented_with_its_flag():
     page = text_of("settings.md")
 
     rows = {s.variable for s in read_settings({}, {}).described}
-    assert rows == set(re.findall(r"^\| `(WHARFINGER_\w+)`", page, re.MULTILINE))
+    assert rows == set(re.findall(r"^\| `((?:WHARFINGER|OTEL)_\w+)`", page, re.MULTILINE))
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -116,7 +116,7 @@ def test_every_reason_that_is_no_error_is_documented():
 
 
 def test_every_route_is_documented():
-    pages = ("hss.md", "hss-coverage.md", "api.md", "identity.md")
+    pages = ("hss.md", "hss-coverage.md", "api.md", "identity.md", "console.md")
     page = "".join(map(text_of, pages))
     asgi = create_app(None)
     routes = {route.path for route in asgi._app.routes}

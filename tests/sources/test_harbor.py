@@ -487,8 +487,8 @@ async def test_what_belongs_to_an_image_is_told_without_a_pull(harbor):
     }
 
     async with reading(harbor) as source:
-        found = await source.referrers(app, content.digest, ["v1"])
-        none = await source.referrers(app, other.digest)
+        found = (await source.referrers(app, content.digest, ["v1"])).found
+        none = (await source.referrers(app, other.digest)).found
 
     assert {(one.digest, one.artifact_type) for one in found} == {
         (digest, kind) for kind, digest in attached.items()
@@ -505,7 +505,7 @@ async def test_what_an_old_harbor_keeps_under_a_tag_belongs_to_the_image(harbor)
 
     async with reading(harbor) as source:
         (repository,) = await repositories_of(source)
-        (found,) = await source.referrers(repository, content.digest, ["v1", tag])
+        (found,) = (await source.referrers(repository, content.digest, ["v1", tag])).found
 
     assert (found.digest, found.kind) == (signature.digest, "signature")
 

@@ -142,7 +142,7 @@ async def test_what_belongs_to_an_image_is_told_by_dockers_api(artifactory):
 
     async with opened(registry(artifactory), reader_of(artifactory)) as source:
         (repository,) = await repositories_of(source)
-        (found,) = await source.referrers(repository, image, ["v1", tag])
+        (found,) = (await source.referrers(repository, image, ["v1", tag])).found
 
     assert (found.digest, found.kind.value) == (signature.digest, "signature")
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from wharfinger.domain.artifacts import ArtifactKind, kind_of_artifact, subject_of_tag
+from wharfinger.domain.artifacts import ArtifactKind, Referrers, kind_of_artifact, subject_of_tag
 from wharfinger.domain.model import RegistryCredential, RegistryRef, RepositoryRef, TagRef
 from wharfinger.testing.content import OCI_INDEX, artifact, digest_of, index_of
 from wharfinger.testing.oci import OciBehaviour, OciUpstream
@@ -62,7 +62,7 @@ async def test_what_the_registry_lists_belongs_to_the_image(registry, source):
     sbom = attach(registry, SPDX, image)
     attach(registry, NOTATION, other)
 
-    found = await source.referrers(APP, image)
+    found = (await source.referrers(APP, image)).found
 
     assert told(found) == {(signature.digest, "signature"), (sbom.digest, "sbom")}
     assert {one.subject for one in found} == {image}
@@ -77,7 +77,7 @@ async def test_where_there_is_no_list_a_tag_holds_it(registry, source):
     tag = named_after(image)
     registry.world.push("team/app", tag, content=listed)
 
-    found = await source.referrers(APP, image, ["v1", tag])
+    found = (await source.referrers(APP, image, ["v1", tag])).found
 
     assert told(found) == {(signature.digest, "signature")}
 
@@ -89,7 +89,7 @@ async def test_cosigns_tags_are_told_by_their_names(registry, source):
     strange = named_after(digest_of(b"another"), ".sig")
     attach(registry, "application/x", "", tag=strange)
 
-    found = await source.referrers(APP, image, ["v1", strange, *tags])
+    found = (await source.referrers(APP, image, ["v1", strange, *tags])).found
 
     kinds = ("signature", "attestation", "sbom")
     assert told(found) == {(c.digest, kind) for c, kind in zip(contents, kinds, strict=True)}
@@ -100,7 +100,7 @@ async def test_an_image_that_nothing_belongs_to_costs_one_request(registry, sour
     await source.referrers(APP, image)
     before = len(registry.log)
 
-    assert await source.referrers(APP, image, ["v1", "latest"]) == ()
+    assert await source.referrers(APP, image, ["v1", "latest"]) == Referrers(listed=True)
     assert len(registry.log) - before == 1
 
 

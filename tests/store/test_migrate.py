@@ -113,12 +113,84 @@ def test_an_edited_file_is_refused(database_address, monkeypatch):
         migrate(database_address.owner)
 
 
-@pytest.mark.parametrize("name", ["9999_post_future", "procrastinate/99.00.00_01_pre_future"])
+@pytest.mark.parametrize("name", ["9999_post_future", "procrastinate/99.00.00_50_post_future"])
 def test_a_database_newer_than_the_code_is_refused(owner_connection, database_address, name):
     owner_connection.execute("INSERT INTO schema_migration (name, sha256) VALUES (%s, '')", (name,))
 
     with pytest.raises(SetupError, match="newer than this version of Wharfinger"):
         migrate(database_address.owner)
+
+
+def test_what_a_newer_release_has_only_added_is_no_hindrance(owner_connection, database_address):
+    owner_connection.execute(
+        "INSERT INTO schema_migration (name, sha256) VALUES ('9999_pre_future', ''),"
+        " ('procrastinate/99.00.00_01_pre_future', '')"
+    )
+
+    assert refusal(database_address) is None
+
+
+def refusal(address):
+    try:
+        migrate(address.owner)
+    except SetupError as error:
+        return str(error)
+    return None
+
+
+# --- before and after the release before has gone ------------------------------------------------
+
+
+def steps(*names):
+    return [Migration(name, f'CREATE TABLE "{name}" ()') for name in names]
+
+
+@pytest.fixture
+def released(database_address, monkeypatch):
+    """Migrates in a phase as a release with these further files would."""
+    ours = migrations()
+
+    def migrate_as(*names, phase="all"):
+        monkeypatch.setattr(module, "migrations", lambda: [*ours, *steps(*names)])
+        return migrate(database_address.owner, phase)
+
+    return migrate_as
+
+
+def test_the_first_phase_leaves_out_what_the_release_before_cannot_live_with(released):
+    release = ("9001_pre_adds", "9002_pre_adds_more", "9003_post_drops")
+
+    assert released(*release, phase="pre") == ["9001_pre_adds", "9002_pre_adds_more"]
+    assert released(*release, phase="pre") == []
+    assert released(*release) == ["9003_post_drops"]
+
+
+def test_what_the_release_before_left_over_is_made_up_for_first(released):
+    before = ("9001_pre_adds", "9002_post_drops")
+    released(*before, phase="pre")
+
+    assert released(*before, "9003_pre_next", "9004_post_next", phase="pre") == [
+        "9002_post_drops",
+        "9003_pre_next",
+    ]
+
+
+def test_several_releases_at_once_have_no_first_phase(released):
+    releases = ("9001_pre_adds", "9002_post_drops", "9003_pre_next")
+
+    with pytest.raises(SetupError, match="9003_pre_next belongs to a later release"):
+        released(*releases, phase="pre")
+
+    assert released(*releases) == list(releases)
+
+
+def test_an_empty_database_gets_everything_in_the_first_phase(empty_database_address, monkeypatch):
+    ours = [*migrations(), *steps("9001_post_drops", "9002_pre_adds")]
+    monkeypatch.setattr(module, "migrations", lambda: ours)
+
+    applied = migrate(empty_database_address.owner, "pre")
+
+    assert applied[1:] == [step.name for step in ours]
 
 
 def test_a_job_engine_migration_that_came_later_is_applied(database_address, monkeypatch):

@@ -6,6 +6,7 @@ from reaching import Authority
 
 from wharfinger.domain.errors import NotGrantedError
 from wharfinger.domain.model import RegistryCredential, RunOutcome
+from wharfinger.domain.tally import Tally
 from wharfinger.settings import read_settings
 from wharfinger.store.registries import NewRegistry, RegistryChange
 from wharfinger.testing.oci import OciBehaviour, OciUpstream
@@ -72,7 +73,7 @@ async def test_a_tenant_who_gives_another_address_in_the_options_moves_it_too(ya
 
 async def test_a_named_network_is_open_to_a_tenants_registry(yard, tenant, inside):
     named = read_settings(environment={"WHARFINGER_ALLOW_NETWORKS": "127.0.0.0/30"})
-    opener = SourceOpener(named, yard.house.opener._budgets)
+    opener = SourceOpener(named, yard.house.opener._budgets, Tally())
     registries = type(yard.house.registries)(yard.house.database, yard.house.keys, opener)
     await registries.add(tenant, other(inside.url), NOBODY)
 

@@ -10,19 +10,23 @@ from wharfinger.cli import (
     audit,
     doctor,
     enterprise_projects,
+    exports,
     held,
     hints,
     history,
     images,
     labels,
+    migrate,
     people,
     registries,
+    report,
     schedules,
     serve,
     show_settings,
     swr,
     sync,
     users,
+    webhooks,
 )
 from wharfinger.cli.common import GlobalOptions, complain, print_json
 from wharfinger.domain.errors import WharfingerError
@@ -37,10 +41,13 @@ app = typer.Typer(
 app.callback()(GlobalOptions.from_flags)
 app.command("serve")(serve.serve)
 app.command("worker")(serve.worker)
+app.command("migrate")(migrate.migrate)
 app.command("sync")(sync.sync)
 app.command("images")(images.images)
+app.command("export")(exports.export)
 app.command("doctor")(doctor.doctor)
 app.command("changes")(history.changes)
+app.command("report")(report.report)
 app.command("settings")(show_settings.settings)
 app.add_typer(people.projects, name="project")
 app.add_typer(people.credentials, name="credential")
@@ -60,6 +67,7 @@ app.add_typer(registries.registries, name="registry")
 app.add_typer(swr.swr, name="swr")
 app.add_typer(labels.labels, name="label")
 app.add_typer(schedules.schedules, name="schedule")
+app.add_typer(webhooks.webhooks, name="webhook")
 people.projects.command("time-zone")(schedules.time_zone)
 
 

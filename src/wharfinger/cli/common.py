@@ -93,18 +93,29 @@ def set_up_logging(settings: Settings) -> None:
         if settings.log_format == "json"
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
+    processors: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            render,
-        ],
+        processors=[*processors, structlog.processors.format_exc_info, render],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    # What libraries say has the same form, so that every line can be read by the same reader.
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*processors, structlog.stdlib.ExtraAdder()],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                render,
+            ],
+        )
+    )
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     # The job engine tells of every job and of every lost connection; we tell it in our words.
     logging.getLogger("procrastinate").setLevel(logging.CRITICAL)
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
@@ -116,6 +127,8 @@ def with_house(work: Callable[[House], Awaitable[T]], *, settings: Settings | No
     with database_of(settings) as address:
 
         async def run() -> T:
+            # The jobs that a command leaves behind have its id in their lines.
+            structlog.contextvars.bind_contextvars(request_id=_origin().request_id)
             async with open_house(settings, address) as house:
                 return await work(house)
 
@@ -237,3 +250,20 @@ def read_duration(text: str, option: str) -> dt.timedelta:
             "must be a number and a unit (s, m, h, d), like 24h", param_hint=option
         )
     return dt.timedelta(**{_UNITS[match[2]]: int(match[1])})
+
+
+def read_moment(text: str, option: str) -> dt.datetime:
+    """A time with its offset from UTC.
+
+    Raises:
+        typer.BadParameter: it is something else.
+    """
+    try:
+        moment = dt.datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise typer.BadParameter(
+            "must be a time with an offset, like 2026-11-01T00:00:00Z", param_hint=option
+        )
+    return moment

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-import csv
-import datetime as dt
 import sys
 from collections.abc import AsyncIterator
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 import typer
 
-from wharfinger.cli.common import ProjectOption, caller_of, print_json, print_table, with_house
+from wharfinger.cli.common import (
+    ProjectOption,
+    caller_of,
+    print_json,
+    print_table,
+    read_moment,
+    with_house,
+)
 from wharfinger.cli.history import past_images
+from wharfinger.domain.artifacts import ArtifactKind
 from wharfinger.domain.history import PastFilter, PastImage
 from wharfinger.domain.inventory import ImageFilter, RegistryScope
 from wharfinger.domain.labels import read_filter
 from wharfinger.domain.model import Caller
 from wharfinger.http.api.wire import ImageItem, listed_item, past_item
+from wharfinger.http.exports import COLUMNS, csv_cells, csv_records
 from wharfinger.wiring import House
 
 CHUNK = 2000
@@ -48,6 +55,12 @@ def images(
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="Only what is labelled so; repeatable."),
     ] = None,
+    signed: Annotated[
+        bool | None, typer.Option("--signed/--unsigned", help="Only what is signed, or is not.")
+    ] = None,
+    sbom: Annotated[
+        bool | None, typer.Option("--sbom/--no-sbom", help="Only what has an SBOM, or has none.")
+    ] = None,
     latest: Annotated[
         bool, typer.Option("--latest", help="Only the newest tag of each repository.")
     ] = False,
@@ -60,12 +73,14 @@ def images(
     json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
 ) -> None:
     """List images: all of them, or those that match every filter."""
-    moment = None if at is None else _time(at)
+    moment = None if at is None else read_moment(at, "--at")
     for option, given in (
         ("--latest", latest),
         ("--digest", digest),
         ("--search", search),
         ("--label", label),
+        ("--signed or --unsigned", signed is not None),
+        ("--sbom or --no-sbom", sbom is not None),
     ):
         if moment is not None and given:
             raise typer.BadParameter(f"{option} is known of the current list only")
@@ -91,11 +106,17 @@ def images(
             digest=digest,
             text=search,
             labels=tuple(read_filter(text) for text in label or ()),
+            attached=_attached(signed=signed, sbom=sbom),
             latest_only=latest,
         )
         await write(_rows(house, caller, wanted, limit))
 
     with_house(work)
+
+
+def _attached(*, signed: bool | None, sbom: bool | None) -> dict[ArtifactKind, bool]:
+    asked = {ArtifactKind.SIGNATURE: signed, ArtifactKind.SBOM: sbom}
+    return {kind: wanted for kind, wanted in asked.items() if wanted is not None}
 
 
 async def _rows(
@@ -120,19 +141,8 @@ async def _past_rows(images: AsyncIterator[PastImage]) -> AsyncIterator[ImageIte
         yield past_item(image)
 
 
-def _time(text: str) -> dt.datetime:
-    try:
-        moment = dt.datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise typer.BadParameter(
-            "must be a time with an offset, like 2026-11-01T00:00:00Z", param_hint="--at"
-        )
-    return moment
-
-
 async def _write_table(rows: AsyncIterator[ImageItem]) -> None:
+    read = [row async for row in rows]
     shown = [
         (
             row.registry,
@@ -141,10 +151,19 @@ async def _write_table(rows: AsyncIterator[ImageItem]) -> None:
             row.digest[:19],
             f"{row.size / 1e6:,.1f} MB",
             f"{row.updated_at:%Y-%m-%d %H:%M}",
+            _belonging(row),
+            ", ".join(f"{key}={value}" for key, value in sorted((row.labels or {}).items())),
         )
-        async for row in rows
+        for row in read
     ]
-    print_table(["registry", "repository", "tag", "digest", "size", "updated"], shown)
+    columns = ["registry", "repository", "tag", "digest", "size", "updated", "with", "labels"]
+    # Without any label there is no column for them.
+    width = len(columns) if any(row.labels for row in read) else len(columns) - 1
+    print_table(columns[:width], [cells[:width] for cells in shown])
+
+
+def _belonging(row: ImageItem) -> str:
+    return ", ".join(sorted({one.kind for one in row.attachments or ()}))
 
 
 async def _write_json(rows: AsyncIterator[ImageItem]) -> None:
@@ -158,13 +177,9 @@ async def _write_ndjson(rows: AsyncIterator[ImageItem]) -> None:
 
 
 async def _write_csv(rows: AsyncIterator[ImageItem]) -> None:
-    writer = csv.writer(sys.stdout)
-    writer.writerow(ImageItem.__struct_fields__)
+    sys.stdout.buffer.write(csv_records([COLUMNS]))
     async for row in rows:
-        values: dict[str, Any] = msgspec.to_builtins(row)
-        labels = values["labels"] or {}
-        values["labels"] = ";".join(f"{key}={value}" for key, value in sorted(labels.items()))
-        writer.writerow("" if v is None else v for v in values.values())
+        sys.stdout.buffer.write(csv_records([csv_cells(row)]))
 
 
 _WRITERS = {

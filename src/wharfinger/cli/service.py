@@ -9,6 +9,7 @@ import resource
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import structlog
 import uvicorn
@@ -17,6 +18,8 @@ from wharfinger.cli.common import finishing, print_line
 from wharfinger.cli.sample import Sample
 from wharfinger.domain.errors import SetupError
 from wharfinger.http.connections import ServerConfig
+from wharfinger.http.exposition import metrics_alone
+from wharfinger.http.limits import Limits
 from wharfinger.settings import Settings, worker_environment
 from wharfinger.store.database import DatabaseAddress
 from wharfinger.wiring import House, limits_of, open_house
@@ -39,20 +42,54 @@ async def run(settings: Settings, address: DatabaseAddress, *, with_sample: bool
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         with _sample(with_sample) as sample:
-            async with _running(server) as url, _workers(settings):
+            async with (
+                house.metering.reporting("serve"),
+                serving_metrics(settings, house),
+                _running(server) as url,
+                _workers(settings),
+            ):
                 if sample is not None:
                     await sample.settle_in(house, url)
                 print_line(f"listening on {url}")
                 sys.stdout.flush()
                 await stop.wait()
+                await _drain(house, settings, stop)
+
+
+async def _drain(house: House, settings: Settings, stop: asyncio.Event) -> None:
+    """Tell by /readyz that this is the end, and answer until everybody has heard.
+
+    A second signal cuts it short.
+    """
+    stop.clear()
+    house.draining.set()
+    log.info("serve.draining", seconds=settings.drain_s)
+    if settings.drain_s:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), settings.drain_s)
 
 
 def _server(settings: Settings, house: House) -> uvicorn.Server:
-    host, _, port = settings.listen.rpartition(":")
     limits = limits_of(settings)
     _allow_open_files(limits.connections)
-    config = ServerConfig(house.http_app(), host=host.strip("[]"), port=int(port), limits=limits)
-    return _Server(config)
+    return _listening(house.http_app(), settings.listen, limits)
+
+
+def _listening(app: Any, where: str, limits: Limits) -> uvicorn.Server:
+    host, _, port = where.rpartition(":")
+    return _Server(ServerConfig(app, host=host.strip("[]"), port=int(port), limits=limits))
+
+
+@contextlib.asynccontextmanager
+async def serving_metrics(settings: Settings, house: House) -> AsyncIterator[None]:
+    """Serve the metrics on a port of their own, if one is set."""
+    if settings.metrics_listen is None:
+        yield
+        return
+    app = metrics_alone(house.exposition)
+    async with _running(_listening(app, settings.metrics_listen, limits_of(settings))) as url:
+        log.info("metrics.listening", url=f"{url}/metrics")
+        yield
 
 
 def _allow_open_files(connections: int) -> None:

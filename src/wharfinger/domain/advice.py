@@ -34,6 +34,9 @@ ADVICE = {
     " can list. If it is empty indeed, say so with wharfinger registry accept.",
     "second_look": "Nothing to do: the next sync decides. The registry has contradicted itself"
     " before; see --two-strikes of wharfinger registry set.",
+    "referrers_unread": "The list is right; only signatures, SBOMs and attestations may be older"
+    " than it. The next sync asks again. If it stays, see that the credentials may pull, or have"
+    " nobody ask: wharfinger registry set --option referrers=false.",
     "internal": "A fault of Wharfinger's own: the worker's log has it; please report it.",
     "removed": "The registry was removed while it was read.",
 }

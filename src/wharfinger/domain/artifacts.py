@@ -30,12 +30,23 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Referrer(msgspec.Struct, frozen=True, kw_only=True):
-    """An artifact that belongs to an image; ``subject`` is the image's digest."""
+    """An artifact that belongs to an image; ``subject`` is the image's digest.
+
+    ``tag`` tells of it, or ``None`` where the registry's own list does.
+    """
 
     subject: str
     digest: str
     artifact_type: str
     kind: ArtifactKind
+    tag: str | None = None
+
+
+class Referrers(msgspec.Struct, frozen=True, kw_only=True):
+    """What belongs to one image. ``listed`` says that the registry has a list, and gave it."""
+
+    listed: bool
+    found: tuple[Referrer, ...] = ()
 
 
 # Parts of types that give an artifact away, in the order in which they decide: an SBOM inside of

@@ -90,6 +90,17 @@ class ConflictError(CallerError):
     code = "conflict"
 
 
+class ExtraMissingError(CallerError):
+    """It needs an extra of this package that is not installed."""
+
+    code = "extra_missing"
+
+    def __init__(self, module: str, extra: str) -> None:
+        super().__init__(
+            f"this needs {module}, which is not installed; run: pip install 'wharfinger[{extra}]'"
+        )
+
+
 class HistoryForgottenError(CallerError):
     """What was asked about lies before the retention horizon: it is not empty, it is forgotten."""
 

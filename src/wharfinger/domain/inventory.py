@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from wharfinger.domain.artifacts import ArtifactKind
 from wharfinger.domain.model import Platform, VerdictState
 
 
@@ -30,10 +31,21 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
     start_ms: int | None = None
     end_ms: int | None = None
 
+    @classmethod
+    def between(cls, start: dt.datetime | None, end: dt.datetime | None) -> Span:
+        """The span from one time to another, whole milliseconds as they are listed."""
+        return cls(start_ms=_whole_ms(start), end_ms=_whole_ms(end))
+
     @property
     def is_open(self) -> bool:
         """Whether the span excludes nothing."""
         return self.start_ms is None and self.end_ms is None
+
+
+def _whole_ms(time: dt.datetime | None) -> int | None:
+    if time is None:
+        return None
+    return (time - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(milliseconds=1)
 
 
 class ImageFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +69,8 @@ class ImageFilter(msgspec.Struct, frozen=True, kw_only=True):
     latest_only: bool = False
     # Each must be the one that counts for the image's repository.
     labels: tuple[tuple[str, str], ...] = ()
+    # Which kinds of artifact must belong to the image, and which must not.
+    attached: Mapping[ArtifactKind, bool] = {}
     updated: Span = Span()
     synced: Span = Span()
 
@@ -65,6 +79,7 @@ class ImageFilter(msgspec.Struct, frozen=True, kw_only=True):
         """Whether the number of matches needs counting; else the counts of repositories tell it."""
         return (
             self.latest_only
+            or bool(self.attached)
             or not self.updated.is_open
             or any(
                 question is not None
@@ -105,7 +120,7 @@ class Worth(msgspec.Struct, frozen=True, kw_only=True):
 
     Two equal ``state`` of one question mean equal answers. The rest is what the question's scope
     came to: the ids of its registries, how many images they and all the tenant's list, as far as
-    the last runs knew, and whether the tenant has any labels.
+    the last runs knew, and whether the tenant has any labels, and attachments.
     """
 
     as_of: int
@@ -115,12 +130,15 @@ class Worth(msgspec.Struct, frozen=True, kw_only=True):
     images: int = 0
     images_of_all: int = 0
     has_labels: bool = False
+    has_attachments: bool = False
 
 
 class Facets(msgspec.Struct, frozen=True, kw_only=True):
     """How many images match, in all and by each value, the most first.
 
-    ``more_namespaces`` says that there are others than those named.
+    ``more_namespaces`` says that there are others than those named. ``labels`` has the keys of
+    ``FACET_LABELS`` that are in use, with "" for what has no such label; ``more_labels`` names
+    those of them that have more values.
     """
 
     total: int
@@ -129,6 +147,16 @@ class Facets(msgspec.Struct, frozen=True, kw_only=True):
     enterprise_projects: dict[str, int]
     namespaces: dict[str, int]
     more_namespaces: bool
+    labels: dict[str, dict[str, int]]
+    more_labels: list[str]
+
+
+class ListedAttachment(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """An artifact that belongs to a listed image."""
+
+    kind: ArtifactKind
+    digest: str
+    artifact_type: str  # as far as it is known
 
 
 class ListedPlatform(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -164,6 +192,8 @@ class ListedImage(msgspec.Struct, frozen=True, kw_only=True):
     platforms: tuple[ListedPlatform, ...] = ()
     # With those it inherits; only where they were asked for.
     labels: Mapping[str, str] = {}
+    # Only where they were asked for, as the labels.
+    attachments: tuple[ListedAttachment, ...] = ()
 
 
 class ImagePage(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
-from wharfinger.domain.artifacts import Referrer
+from wharfinger.domain.artifacts import Referrers
 from wharfinger.domain.model import Cursor, Image, Page, RepositoryRef, TagRef
 
 T = TypeVar("T")
@@ -112,9 +112,14 @@ class Source(Protocol):
 class ListsReferrers(Protocol):
     """An ability: a source that can tell which artifacts belong to an image."""
 
+    @property
+    def asks_for_referrers(self) -> bool:
+        """Whether the engine shall ask, for the listing does not tell and nobody forbids it."""
+        ...
+
     async def referrers(
         self, repository: RepositoryRef, digest: str, tags: Sequence[str] = ()
-    ) -> tuple[Referrer, ...]:
+    ) -> Referrers:
         """List what belongs to a digest; ``tags`` are the repository's, as far as they are known.
 
         Where a registry cannot list referrers, and for what was attached before it could, tags

@@ -20,6 +20,9 @@ FULL_SYNCS = ("daily", "always", "never")
 JITTER_S = 600
 JITTER_SHARE = 10
 LONGEST_CRON = 128
+# Every so many days, as HSS counts, and no longer in between: a day of the month comes a little
+# early where the month ends.
+CYCLES = {3: "0 1 */3 * *", 7: "0 1 * * 1", 14: "0 1 1,15,29 * *"}
 
 
 class Schedule(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +44,11 @@ class ScheduleChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     cron: str | None = None
     full_syncs: str | None = None
     paused: bool | None = None
+
+
+def cycle_of(cron: str) -> int | None:
+    """After how many days a schedule comes again, if it is one of HSS's cycles."""
+    return next((days for days, cycle in CYCLES.items() if cycle == cron), None)
 
 
 def checked_cron(text: str) -> str:

@@ -76,7 +76,15 @@ async def authenticated_by_token(
 
 
 async def _known(request: AnyRequest, services: Services, raw: RawRequest) -> Caller:
-    caller = await services.authenticator.authenticate(raw)
+    return admit(request, services, await services.authenticator.authenticate(raw))
+
+
+def admit(request: AnyRequest, services: Services, caller: Caller) -> Caller:
+    """Take note of who asks, and from where.
+
+    Raises:
+        OverRateError: the caller has asked too often.
+    """
     caller = msgspec.structs.replace(caller, origin=origin_of(request.scope, services.proxies))
     # For whoever has to tell later who was refused.
     request.scope[CALLER] = caller  # type: ignore[literal-required]

@@ -47,6 +47,7 @@ class Operation:
         body: the shape of the body it reads; anything at all for ``Any``.
         body_required: whether a call without a body is an error.
         lines: the shapes of the lines that are streamed to who accepts ``application/x-ndjson``.
+        files: media types of other tools that the same answer comes in to who accepts them.
         may_be_unchanged: whether the answer has an ``ETag``, and may be 304.
         answer_headers: header fields of a good answer beside those that all answers have.
         credentials: what opens it, by the names of the document's security schemes.
@@ -58,6 +59,7 @@ class Operation:
     body: Any = None
     body_required: bool = True
     lines: tuple[type, ...] = ()
+    files: tuple[str, ...] = ()
     may_be_unchanged: bool = False
     answer_headers: tuple[str, ...] = ()
     credentials: tuple[str, ...] = ("token", "signature")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, cast
 from urllib.parse import unquote_to_bytes
 
+import structlog
 from litestar.types import HTTPScope
 
+from wharfinger.domain import tracing
 from wharfinger.domain.errors import OverRateError
 from wharfinger.http.answers import (
     RETRY_AFTER_S,
@@ -30,10 +33,12 @@ from wharfinger.http.limits import (
     Limits,
     Room,
 )
-from wharfinger.http.origin import origin_of, source_address
+from wharfinger.http.origin import known_request_id, origin_of, source_address
 from wharfinger.http.scope import METHOD, REQUEST_ID
 from wharfinger.http.services import Services
 from wharfinger.service.ledger import RefusedCall
+
+log = structlog.get_logger()
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -50,6 +55,9 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # Whoever asks whether we are well must not be told that somebody else asks too much.
 _UNCOUNTED = frozenset({"/healthz", "/readyz"})
 _CLOSE = (b"connection", b"close")
+_TRACE_HEADERS = frozenset({b"traceparent", b"tracestate"})
+# Whoever watches us asks every few seconds: that is in no trace.
+_WATCHED = frozenset({b"/healthz", b"/readyz", b"/metrics"})
 
 
 class _RefusedError(Exception):
@@ -88,10 +96,47 @@ class Edge:
             return
         # A copy: the server goes on to look at its own, whose method may be HEAD.
         scope = dict(scope)
-        request_id = uuid.uuid4().hex
+        said = known_request_id(cast("HTTPScope", scope), self._services.proxies)
+        request_id = said or uuid.uuid4().hex
+        # Whatever is logged on the way, and by the jobs that the request leaves behind, has it.
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            if tracing.is_on() and scope["raw_path"] not in _WATCHED:
+                await self._trace(scope, receive, send, request_id)
+            else:
+                await self._receive(scope, receive, send, request_id)
+
+    async def _trace(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+        """Make a span of the request, in the trace that it says it belongs to."""
+        method = scope["method"]
+        carried = {
+            name.decode("latin-1"): value.decode("latin-1")
+            for name, value in scope["headers"]
+            if name in _TRACE_HEADERS
+        }
+        with tracing.span(
+            method,
+            "server",
+            carried=carried,
+            http_request_method=method,
+            wharfinger_request_id=request_id,
+        ) as span:
+
+            async def tell(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    span.tell(http_response_status_code=message["status"])
+                    if message["status"] >= 500:
+                        span.fail(str(message["status"]))
+                await send(message)
+
+            await self._receive(scope, receive, tell, request_id)
+            if route := scope.get("path_template"):
+                span.rename(f"{method} {route}")
+                span.tell(http_route=route)
+
+    async def _receive(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         incoming = _Incoming(scope, receive, self._room, self._services.limits)
         source = source_address(cast("HTTPScope", scope), self._services.proxies)
-        answer = self._answering(send, request_id, source)
+        answer = self._answering(send, scope, request_id, source)
         try:
             self._check(scope, source)
             await incoming.fetch()
@@ -135,14 +180,28 @@ class Edge:
         call = RefusedCall(method=scope["method"], route="", action="", origin=origin)
         self._services.ledger.refused(error, None, call)
 
-    def _answering(self, send: Send, request_id: str, source: str) -> Send:
+    def _answering(self, send: Send, scope: Scope, request_id: str, source: str) -> Send:
         added = headers_of_all(request_id)
+        exposition, began = self._services.exposition, time.perf_counter()
+        method = scope["method"]
 
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message.get("headers", ()), *added]
                 if message["status"] == 401:
                     self._services.throttle.failed(source)
+                # The route is its pattern: the path is the caller's own text.
+                route = scope.get("path_template") or "none"
+                took_s = time.perf_counter() - began
+                log.debug(
+                    "http.answered",
+                    method=method,
+                    route=route,
+                    status=message["status"],
+                    milliseconds=round(took_s * 1000),
+                )
+                if exposition is not None:
+                    exposition.answered(method, route, message["status"], took_s)
             await send(message)
 
         return answer

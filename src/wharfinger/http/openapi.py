@@ -21,7 +21,7 @@ from wharfinger.http.failures import AnyRequest
 from wharfinger.http.hss.described import HSS
 from wharfinger.http.hss.not_offered import NOT_OFFERED
 from wharfinger.http.iam.described import IAM
-from wharfinger.http.root import Health
+from wharfinger.http.root import CONSOLE, Health
 
 PATH = "/api/openapi.json"
 NDJSON = "application/x-ndjson"
@@ -29,11 +29,12 @@ ROOT = Api(
     tag="service",
     prefix="/",
     description="What belongs to no API.",
-    errors={503: (Health, GatewayError)},
+    errors={401: (GatewayError,), 503: (Health, GatewayError)},
     described={
         name: Operation(credentials=())
         for name in ("show_version", "show_health", "show_readiness", "show_openapi")
-    },
+    }
+    | {"show_metrics": Operation(credentials=("metrics",))},
 )
 APIS = (HSS, API, IAM, ROOT)
 # What the edge may answer to any request, whatever it asks for.
@@ -65,6 +66,11 @@ _SCHEMES = {
         "type": "http",
         "scheme": "bearer",
         "description": "a registry's own token for notifications",
+    },
+    "metrics": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "the token of the monitoring",
     },
 }
 _PATH_PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
@@ -111,7 +117,8 @@ def routes_of(app: Litestar) -> Iterator[tuple[str, str, HTTPRouteHandler]]:
     """
     for route in app.routes:
         for handler in getattr(route, "route_handlers", ()):
-            if NOT_OFFERED in handler.opt:
+            # Pages are for people.
+            if NOT_OFFERED in handler.opt or route.path.startswith(CONSOLE):
                 continue
             for method in handler.http_methods - {"OPTIONS"}:
                 yield method, _PATH_PARAMETER.sub(r"{\1}", route.path), handler
@@ -187,6 +194,8 @@ def _responses(
         good["content"] = _content(shapes.refer(*answers))
     if said.lines:
         good["content"][NDJSON] = {"schema": {}, "x-line-schema": shapes.refer(*said.lines)}
+    for media_type in said.files:
+        good["content"][media_type] = {"schema": {}}
     found = {str(handler.status_code): good}
     if said.may_be_unchanged:
         found["304"] = {"description": "As you have it.", "headers": _headers(("ETag",))}

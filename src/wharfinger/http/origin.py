@@ -14,6 +14,8 @@ from wharfinger.http.scope import REQUEST_ID
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _LONGEST_AGENT = 128
+# As nginx makes its $request_id, and we make ours.
+_REQUEST_ID = re.compile(r"[0-9a-f]{32}")
 _HOST = re.compile(r"[A-Za-z0-9.-]{1,253}(:\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:\d{1,5})?")
 
 
@@ -44,6 +46,18 @@ def origin_of(scope: HTTPScope, proxies: Sequence[Network]) -> Origin:
         user_agent=_header(scope, b"user-agent")[:_LONGEST_AGENT],
         request_id=str(scope.get(REQUEST_ID, "")),
     )
+
+
+def known_request_id(scope: HTTPScope, proxies: Sequence[Network]) -> str | None:
+    """The id that a proxy of ours has given to a request; nobody else's word is taken for it.
+
+    A caller who chose the id could have somebody else's in the audit.
+    """
+    client = scope.get("client")
+    given = _header(scope, b"x-request-id")
+    if client and _REQUEST_ID.fullmatch(given) and _is_within(client[0], proxies):
+        return given
+    return None
 
 
 def own_address(scope: HTTPScope, proxies: Sequence[Network]) -> str:

@@ -10,21 +10,26 @@ from litestar.di import NamedDependency
 from litestar.params import SkipValidation
 
 from wharfinger.domain.model import Caller, RunProgress, TaskFilter, TaskProgress
+from wharfinger.http.exposition import Exposition
 from wharfinger.http.limits import Limits, Throttle
 from wharfinger.http.origin import Network
 from wharfinger.identity.authentication import Authenticator
 from wharfinger.identity.login import Login
+from wharfinger.identity.sessions import Sessions
 from wharfinger.service.doctor import Doctor
 from wharfinger.service.enterprise_projects import EnterpriseProjects
+from wharfinger.service.exports import Exports
 from wharfinger.service.held import HeldImages
 from wharfinger.service.hints import Hints
 from wharfinger.service.history import History
 from wharfinger.service.inventory import Inventory
 from wharfinger.service.labels import Labels
 from wharfinger.service.ledger import Ledger
+from wharfinger.service.overview import Overview
 from wharfinger.service.registries import Registries
 from wharfinger.service.schedules import Schedules
 from wharfinger.service.trail import Trail
+from wharfinger.service.webhooks import Webhooks
 from wharfinger.store.callers import Callers
 
 
@@ -47,6 +52,7 @@ class Synchroniser(Protocol):
         enterprise_project_id: str,
         everything: bool,
         chosen: Sequence[tuple[str, str]],
+        full: bool = False,
     ) -> str:
         """Record a task for all or for chosen registries (id and kind) and return its id."""
         ...
@@ -80,9 +86,9 @@ class Synchroniser(Protocol):
 class Services:
     """Everything a route may call.
 
-    ``is_ready`` tells whether the database answers. ``proxies`` are the networks of proxies that
-    are believed about where a request came from. ``limits`` and ``throttle`` say how much one
-    caller may ask for.
+    ``unready`` tells why no request should come here now, if there is a reason. ``proxies`` are
+    the networks of proxies that are believed about where a request came from. ``limits`` and
+    ``throttle`` say how much one caller may ask for.
     """
 
     authenticator: Authenticator
@@ -100,10 +106,15 @@ class Services:
     schedules: Schedules
     doctor: Doctor
     labels: Labels
-    is_ready: Callable[[], Awaitable[bool]]
+    exports: Exports
+    webhooks: Webhooks
+    overview: Overview
+    sessions: Sessions
+    unready: Callable[[], Awaitable[str | None]]
     proxies: Sequence[Network] = ()
     limits: Limits = field(default_factory=Limits)
     throttle: Throttle = field(default_factory=Throttle)
+    exposition: Exposition | None = None
 
 
 # How a route asks for them.

@@ -157,6 +157,45 @@ class Authenticator:
                 return known
         return None
 
+    async def holder_of_token(self, token: str) -> tuple[KnownToken, Caller]:
+        """Tell whom a token stands for, whatever it opens.
+
+        Raises:
+            NotAuthenticatedError: it does not hold.
+            IdentityUnavailableError: as ``authenticate``.
+            ProjectUnavailableError: as ``authenticate``.
+        """
+        known = await self._good_token(token)
+        return known, caller_of(known, "token", opens_project=known.scope == "project")
+
+    async def holder_of_key(
+        self, access_key: str, secret_key: str, source: str
+    ) -> tuple[KnownCredential, Caller]:
+        """Tell whom an access key stands for, of which somebody shows the secret itself.
+
+        Raises:
+            LockedError: the access key failed too often from this address.
+            NotAuthenticatedError: it does not hold, has ended, or is a temporary one.
+        """
+        self._check_lock(access_key, source)
+        known = await self._callers.find_credential(access_key)
+        # A key that does not exist takes the same way, so that its answer tells nothing.
+        secret = known.secret_key if known else ""
+        if not hmac.compare_digest(secret.encode(), secret_key.encode()) or known is None:
+            self._locks.failed(access_key, source)
+            raise NotAuthenticatedError(
+                "the access key or its secret is wrong",
+                reason="wrong_secret_key" if known else "unknown_key",
+                caller=_signer(known) if known else None,
+            )
+        if known.security_digest is not None:
+            raise NotAuthenticatedError(
+                "a temporary access key signs calls only", reason="temporary_key"
+            )
+        self._check_end(known)
+        self._locks.succeeded(access_key, source)
+        return known, _signer(known)
+
     def is_live(self, known: KnownToken) -> bool:
         """Whether a token is neither revoked nor at its end."""
         return not known.revoked and known.expires_at > self._clock()
@@ -165,14 +204,17 @@ class Authenticator:
         token = headers.get("x-auth-token")
         if token is None:
             return None
+        return (await self.holder_of_token(token))[1]
+
+    async def _good_token(self, token: str) -> KnownToken:
         if not 1 <= len(token) <= MAX_TOKEN_LENGTH:
             raise NotAuthenticatedError(f"X-Auth-Token must be 1 to {MAX_TOKEN_LENGTH} characters")
         known = await self.find_token(token)
         if known is None:
             raise NotAuthenticatedError("decrypt token fail", reason="unknown_token")
         if not self.is_live(known):
-            raise TokenExpiredError("The token must be updated.", caller=_caller(known, "token"))
-        return _caller(known, "token", opens_project=known.scope == "project")
+            raise TokenExpiredError("The token must be updated.", caller=caller_of(known, "token"))
+        return known
 
     async def _signed(self, request: RawRequest, headers: _Headers) -> Caller | None:
         authorization = headers.get("authorization")
@@ -193,8 +235,7 @@ class Authenticator:
     async def _key_that_signed(
         self, claim: Claim, scheme: Scheme, request: RawRequest, headers: _Headers
     ) -> KnownCredential:
-        if self._locks.is_locked(claim.access_key, request.source):
-            raise LockedError("AK access failed to reach the limit,forbidden")
+        self._check_lock(claim.access_key, request.source)
         known = await self._callers.find_credential(claim.access_key)
         if known is None:
             raise NotAuthenticatedError(
@@ -208,12 +249,19 @@ class Authenticator:
             # Its owner wants to know that somebody tries.
             error.caller, error.reason = _signer(known), "wrong_signature"
             raise
+        self._check_end(known)
+        self._locks.succeeded(claim.access_key, request.source)
+        return known
+
+    def _check_lock(self, access_key: str, source: str) -> None:
+        if self._locks.is_locked(access_key, source):
+            raise LockedError("AK access failed to reach the limit,forbidden")
+
+    def _check_end(self, known: KnownCredential) -> None:
         if known.expires_at is not None and known.expires_at <= self._clock():
             raise NotAuthenticatedError(
                 "the access key has expired", reason="expired_key", caller=_signer(known)
             )
-        self._locks.succeeded(claim.access_key, request.source)
-        return known
 
     def _check_date(self, headers: _Headers, claim: Claim) -> None:
         # Repeats inside the window are legal: the SDK sends a retry with the same signature.
@@ -310,11 +358,12 @@ def _check_project(headers: _Headers, caller: Caller) -> None:
 
 
 def _signer(known: KnownCredential) -> Caller:
-    caller = _caller(known, f"access key {known.access_key}")
+    caller = caller_of(known, f"access key {known.access_key}")
     return msgspec.structs.replace(caller, access_key=known.access_key)
 
 
-def _caller(known: Known, by: str, *, opens_project: bool = True) -> Caller:
+def caller_of(known: Known, by: str, *, opens_project: bool = True) -> Caller:
+    """The caller that somebody known is, by which of its credentials."""
     return Caller(
         project_id=known.project_id if opens_project else "",
         project_name=known.project_name if opens_project else "",

@@ -112,6 +112,24 @@ class Login:
         token = await self._tokens.issue_token(home, principal.id, TOKEN_LIFE, scope=scope, by=by)
         return LoggedIn(token=token, principal=principal, scope=scope, project=project)
 
+    async def enter(self, wish: LoginWish, *, origin: Origin) -> Caller:
+        """Check the password, and make no token: whoever it is, in the project that is wished for.
+
+        Without a project, it is the first one that the user may enter.
+
+        Raises:
+            NotAuthenticatedError: as ``log_in``.
+        """
+        principal = await self._authenticated(wish, origin.source)
+        by = _caller(principal, origin)
+        projects = await self._tokens.projects_of(principal.account_id, principal.id)
+        try:
+            entered = _entered(projects, wish.project, principal)
+        except ScopeRefusedError as error:
+            error.caller, error.proven = by, True
+            raise
+        return msgspec.structs.replace(by, project_id=entered.id, project_name=entered.name)
+
     async def _authenticated(self, wish: LoginWish, source: str) -> Principal:
         found = await self._find(wish.user)
         # A user that does not exist is locked like one that does; else the lock would tell.
@@ -166,6 +184,16 @@ def chosen_by_name(projects: Sequence[ProjectRef], name: str) -> list[ProjectRef
     if not found and len(projects) == 1 and REGION.fullmatch(name):
         return list(projects)
     return found
+
+
+def _entered(
+    projects: Sequence[ProjectRef], wanted: Named | None, principal: Principal
+) -> ProjectRef:
+    if wanted is not None:
+        return _chosen(projects, wanted, principal)
+    if not projects:
+        raise ScopeRefusedError("no project is granted to the user")
+    return projects[0]
 
 
 def _chosen(projects: Sequence[ProjectRef], wanted: Named, principal: Principal) -> ProjectRef:

@@ -75,7 +75,8 @@ class History:
                 return await history.moment_of(tx, caller, seq)
         if at is None or at > dt.datetime.now(dt.UTC):
             raise InvalidParameterError("at", "must not lie in the future")
-        return await history.moment_at(self._database, caller, at)
+        ask = self._database.asking(caller.project_id)
+        return await history.moment_at(ask, caller, at)
 
     async def images(
         self, caller: Caller, moment: Moment, wanted: PastFilter, *, after: int, limit: int
@@ -86,7 +87,12 @@ class History:
             HistoryForgottenError: the moment lies before the retention horizon.
         """
         found, registries = await history.list_as_of(
-            self._database, caller, moment, wanted, after=after, limit=limit
+            self._database.asking(caller.project_id),
+            caller,
+            moment,
+            wanted,
+            after=after,
+            limit=limit,
         )
         asked_about = [
             r

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import datetime as dt
 import ipaddress
 from collections import Counter
@@ -20,6 +21,7 @@ from wharfinger.domain.errors import (
     WharfingerError,
 )
 from wharfinger.domain.model import OURSELVES, Caller, Origin
+from wharfinger.domain.tally import Tally
 from wharfinger.store import audit
 from wharfinger.store.database import Database
 
@@ -96,10 +98,12 @@ class Ledger:
         *,
         clock: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
         pause_s: float = PAUSE_S,
+        tally: Tally | None = None,
     ) -> None:
         self._database = database
         self._clock = clock
         self._pause_s = pause_s
+        self._tally = tally or Tally()
         self._entries: dict[str, list[_Entry]] = {}
         self._samples: list[RefusalSample] = []
         self._past: list[_Minute] = []
@@ -123,6 +127,7 @@ class Ledger:
         elif isinstance(error, OverRateError):
             # One entry for each would be the flood that the limit is there against.
             proven = False
+        self._tally.add("refusals", reason)
         self._turn_minute()
         home = "" if caller is None else caller.project_id or caller.account_id
         if caller is None or not home or not (proven or self._may_be_kept(home)):
@@ -174,7 +179,8 @@ class Ledger:
 
     def _wake(self) -> None:
         if self._writer is None or self._writer.done():
-            self._writer = asyncio.create_task(self._write())
+            # It writes for many calls, and is no part of the one that came first.
+            self._writer = asyncio.create_task(self._write(), context=contextvars.Context())
 
     async def _write(self) -> None:
         while self._entries or self._samples or self._past or self._now:

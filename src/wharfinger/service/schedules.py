@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 import structlog
 
-from wharfinger.domain.errors import InvalidParameterError, NotFoundError, StoreUnavailableError
+from wharfinger.domain.errors import (
+    InvalidParameterError,
+    NotConfiguredError,
+    NotFoundError,
+    StoreUnavailableError,
+)
 from wharfinger.domain.model import Caller
 from wharfinger.domain.schedule import (
+    CYCLES,
     FULL_SYNCS,
     JITTER_S,
+    USUAL_CRON,
     Schedule,
     ScheduleChange,
     checked_cron,
     checked_time_zone,
+    cycle_of,
     next_time,
 )
 from wharfinger.service.held import find_registry
-from wharfinger.store import audit, runs, schedules
+from wharfinger.service.synchronise import choose_registries, how_to_configure
+from wharfinger.store import audit, registries, runs, schedules
 from wharfinger.store.database import Connection, Database
 from wharfinger.store.schedules import Clock, Due
 from wharfinger.sync.engine import Jobs
@@ -56,29 +65,43 @@ class Schedules:
         if change.full_syncs is not None and change.full_syncs not in FULL_SYNCS:
             raise InvalidParameterError("full_syncs", f"must be {' or '.join(FULL_SYNCS)}")
         async with self._database.tenant(caller.project_id) as tx:
-            registry_id, called = await find_registry(tx, caller, name)
+            registry_id, _ = await find_registry(tx, caller, name)
             before = await self._one(tx, caller, registry_id)
-            paused = before.paused_at is not None if change.paused is None else change.paused
-            cron = cron or before.cron
             clock = await schedules.clock(tx, caller.project_id)
-            await schedules.change(
-                tx,
-                caller.project_id,
-                registry_id,
-                cron=cron,
-                full_syncs=change.full_syncs or before.full_syncs,
-                next_at=None if paused else self._next(clock, cron, registry_id),
-            )
-            await audit.record(
-                tx,
-                caller,
-                "schedule.set",
-                target=f"registry {registry_id}",
-                outcome="done",
-                name=called,
-                details={k: v for k, v in msgspec.to_builtins(change).items() if v is not None},
-            )
+            await self._change(tx, caller, clock, before, change, cron=cron or before.cron)
             return await self._one(tx, caller, registry_id)
+
+    async def set_cycle(
+        self, caller: Caller, days: int | None, chosen: Sequence[tuple[str, str]] | None
+    ) -> None:
+        """Have registries read every so many days, and no others: all, or none of it.
+
+        Those that followed such a cycle and are not chosen go back to the usual time, as all do
+        where ``days`` is ``None``. Other schedules of the rest stay, and so does what is paused.
+
+        Args:
+            caller: who sees the registries that this is about.
+            days: one of ``CYCLES``.
+            chosen: pairs of id and kind, of which either may be "" to leave it open; ``None``
+                chooses all.
+
+        Raises:
+            NotConfiguredError: all are chosen, and there is none.
+            NotFoundError: a registry does not exist, or is of another kind.
+        """
+        async with self._database.tenant(caller.project_id) as tx:
+            known = {r[0]: r[2] for r in await registries.select_registries(tx, caller)}
+            wanted = set() if days is None else _chosen(caller, known, chosen)
+            clock = await schedules.clock(tx, caller.project_id)
+            for before in await schedules.list_schedules(tx, caller):
+                if days is not None and before.registry_id in wanted:
+                    cron = CYCLES[days]
+                elif cycle_of(before.cron) is not None:
+                    cron = USUAL_CRON
+                else:
+                    continue
+                change = ScheduleChange(cron=cron)
+                await self._change(tx, caller, clock, before, change, cron=cron)
 
     async def time_zone(self, caller: Caller) -> str:
         """The time zone that a project's schedules go by."""
@@ -157,6 +180,35 @@ class Schedules:
             await schedules.ran(tx, one.registry_id, task_id=task_id, next_at=next_at)
         log.info("schedules.queued", project=project_id, task=task_id, registries=len(found))
 
+    async def _change(
+        self,
+        tx: Connection,
+        caller: Caller,
+        clock: Clock,
+        before: Schedule,
+        change: ScheduleChange,
+        *,
+        cron: str,
+    ) -> None:
+        paused = before.paused_at is not None if change.paused is None else change.paused
+        await schedules.change(
+            tx,
+            caller.project_id,
+            before.registry_id,
+            cron=cron,
+            full_syncs=change.full_syncs or before.full_syncs,
+            next_at=None if paused else self._next(clock, cron, before.registry_id),
+        )
+        await audit.record(
+            tx,
+            caller,
+            "schedule.set",
+            target=f"registry {before.registry_id}",
+            outcome="done",
+            name=before.registry,
+            details={k: v for k, v in msgspec.to_builtins(change).items() if v is not None},
+        )
+
     async def _one(self, tx: Connection, caller: Caller, registry_id: str) -> Schedule:
         found = await schedules.list_schedules(tx, caller, registry_id=registry_id)
         if not found:
@@ -183,3 +235,13 @@ class Schedules:
         return next_time(
             cron, clock.time_zone, clock.now, registry_id=registry_id, jitter_s=self._jitter_s
         )
+
+
+def _chosen(
+    caller: Caller, known: Mapping[str, str], chosen: Sequence[tuple[str, str]] | None
+) -> set[str]:
+    if chosen is not None:
+        return set(choose_registries(known, chosen))
+    if not known:
+        raise NotConfiguredError(how_to_configure(caller, "SwrPrivate"))
+    return set(known)

@@ -14,6 +14,7 @@ from wharfinger.domain.model import (
     RunState,
     TaskFilter,
     TaskProgress,
+    hss_kind,
 )
 from wharfinger.store import audit, registries, runs
 from wharfinger.store.database import Connection, Database
@@ -43,7 +44,7 @@ class Synchroniser:
         async with self._database.tenant(caller.project_id) as tx:
             found = await registries.select_registries(tx, caller, kind=kind)
             if not found:
-                raise NotConfiguredError(_how_to_configure(caller, kind))
+                raise NotConfiguredError(how_to_configure(caller, kind))
             requested: dict[str, object] = {"kind": kind, "eps": enterprise_project_id}
             return await self._queue(tx, caller, [r[0] for r in found], requested, full=full)
 
@@ -69,8 +70,8 @@ class Synchroniser:
         async with self._database.tenant(caller.project_id) as tx:
             known = {r[0]: r[2] for r in await registries.select_registries(tx, caller)}
             if everything and not known:
-                raise NotConfiguredError(_how_to_configure(caller, "SwrPrivate"))
-            wanted = list(known) if everything else _choose(known, chosen)
+                raise NotConfiguredError(how_to_configure(caller, "SwrPrivate"))
+            wanted = list(known) if everything else choose_registries(known, chosen)
             return await self._queue(
                 tx,
                 caller,
@@ -94,7 +95,7 @@ class Synchroniser:
             if unknown:
                 raise NotFoundError(f"there is no registry named {', '.join(sorted(unknown))}")
             if not found:
-                raise NotConfiguredError(_how_to_configure(caller, "SwrPrivate"))
+                raise NotConfiguredError(how_to_configure(caller, "SwrPrivate"))
             return await self._queue(
                 tx, caller, [r[0] for r in found], {"names": list(names)}, full=full
             )
@@ -204,11 +205,18 @@ def run_status(run: RunProgress) -> str:
     return FINISHED if good else FAILED
 
 
-def _choose(known: Mapping[str, str], chosen: Sequence[tuple[str, str]]) -> list[str]:
+def choose_registries(known: Mapping[str, str], chosen: Sequence[tuple[str, str]]) -> list[str]:
+    """The ids of what is chosen, by pairs of id and kind; "" leaves either open.
+
+    Raises:
+        NotFoundError: a registry does not exist, or is of another kind.
+    """
     wanted: list[str] = []
     for asked_id, kind in chosen:
         registry_id = _canonical(asked_id)
-        found = [i for i, k in known.items() if kind in ("", k) and registry_id in ("", i)]
+        found = [
+            i for i, k in known.items() if kind in ("", hss_kind(k)) and registry_id in ("", i)
+        ]
         if not found:
             which = f"with the id {asked_id}" if asked_id else "at all"
             raise NotFoundError(f"registry_info: there is no {kind} registry {which}")
@@ -216,7 +224,8 @@ def _choose(known: Mapping[str, str], chosen: Sequence[tuple[str, str]]) -> list
     return wanted
 
 
-def _how_to_configure(caller: Caller, kind: str) -> str:
+def how_to_configure(caller: Caller, kind: str) -> str:
+    """What somebody can do about a project without a registry of a kind."""
     return (
         f"the project has no {kind} registry; configure its access to SWR with: wharfinger swr"
         f" configure --project {caller.project_id} --region REGION --access-key AK"

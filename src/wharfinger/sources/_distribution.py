@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
 from collections import OrderedDict, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Protocol, TypeVar
@@ -10,7 +12,13 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 
-from wharfinger.domain.artifacts import Referrer, Subject, kind_of_artifact, subject_of_tag
+from wharfinger.domain.artifacts import (
+    Referrer,
+    Referrers,
+    Subject,
+    kind_of_artifact,
+    subject_of_tag,
+)
 from wharfinger.domain.errors import (
     ForbiddenError,
     ListLoopError,
@@ -61,6 +69,9 @@ _DESCRIBED_AT_ONCE = 32
 # Filtering registries send pages with a link and nothing in them, but not for ever.
 _MOST_EMPTY_PAGES = 100
 _MOST_PLATFORMS = 1000
+
+# A registry without lists of referrers is not asked again for so long, however many images it has.
+_NO_REFERRERS_S = 3600.0
 
 _NAME_THEM = "name the repositories to read with --repository"
 
@@ -143,6 +154,9 @@ class Distribution:
         self._resumable = resumable
         self._probes = page_size is not None
         self._head_tells = True
+        self._lists_referrers = False  # It has answered with a list.
+        self._no_referrers_until = 0.0
+        self._first_referrers = asyncio.Lock()
         self._manifests: OrderedDict[str, Held] = OrderedDict()
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
@@ -200,16 +214,16 @@ class Distribution:
             for held in await _each(batch, lambda digest: self._manifest(path, digest)):
                 yield held
 
-    async def referrers(self, path: str, subject: str, tags: Sequence[str]) -> tuple[Referrer, ...]:
+    async def referrers(self, path: str, subject: str, tags: Sequence[str]) -> Referrers:
         """List what belongs to a digest, by the registry's own list and by tags named after it."""
         entries = await self._listed_referrers(path, subject)
-        found = {entry.digest: _referrer(subject, entry) for entry in entries}
+        found = {entry.digest: _referrer(subject, entry) for entry in entries or []}
         for tag in tags:
             named = subject_of_tag(tag)
             if named is not None and named.digest == subject:
                 for one in await self._tagged_referrers(path, tag, named):
                     found.setdefault(one.digest, one)
-        return tuple(found.values())
+        return Referrers(listed=entries is not None, found=tuple(found.values()))
 
     def forget(self) -> None:
         """Forget the manifests."""
@@ -359,14 +373,37 @@ class Distribution:
 
     # --- referrers -------------------------------------------------------------------------------
 
-    async def _listed_referrers(self, path: str, subject: str) -> list[Descriptor]:
-        """Return what the registry lists; nothing where it has no such list."""
+    async def _listed_referrers(self, path: str, subject: str) -> list[Descriptor] | None:
+        """Return what the registry lists; ``None`` where it has no such list.
 
+        A registry that has the list has it for every digest, be it empty (OCI distribution
+        specification, "Listing Referrers"). So one answer tells, and the others wait for it.
+        """
+        async with contextlib.AsyncExitStack() as stack:
+            if not self._lists_referrers:
+                await stack.enter_async_context(self._first_referrers)
+            if time.monotonic() < self._no_referrers_until:
+                return None
+            if self._lists_referrers:
+                await stack.aclose()  # Somebody else's answer has told meanwhile.
+            try:
+                found = await self._pages_of_referrers(path, subject)
+            except (MissingError, UnsupportedError):
+                if self._lists_referrers:
+                    raise
+                self._no_referrers_until = time.monotonic() + _NO_REFERRERS_S
+                return None
+            self._lists_referrers = True
+            return found
+
+    async def _pages_of_referrers(self, path: str, subject: str) -> list[Descriptor]:
         def read(reply: Reply) -> tuple[list[Descriptor], str | None]:
-            # A registry that has the list has it for every digest, be it empty.
-            if reply.status in (400, 404, 405, 501):
-                return [], None
-            raise_for_status(reply)
+            try:
+                raise_for_status(reply)
+            except UnexpectedAnswerError as exc:
+                if reply.status == 400:
+                    raise UnsupportedError(f"{exc}; there is no list of referrers") from exc
+                raise
             return decode(reply, Manifest).manifests or [], next_link(reply)
 
         url: str | None = f"{self._root}/v2/{quote(path)}/referrers/{quote(subject, safe=':')}"
@@ -387,12 +424,14 @@ class Distribution:
         except ListMovedError:
             return []
         if named.kind is None:
-            return [_referrer(named.digest, one) for one in held.manifest.manifests or []]
+            entries = held.manifest.manifests or []
+            return [_referrer(named.digest, one, tag=tag) for one in entries]
         one = Referrer(
             subject=named.digest,
             digest=held.digest,
             artifact_type=artifact_type_of(held.manifest) or held.media_type,
             kind=named.kind,
+            tag=tag,
         )
         return [one]
 
@@ -531,13 +570,14 @@ def _held(reply: Reply, expected: str | None) -> Held:
     return Held(digest, media_type_of(content_type, manifest), manifest)
 
 
-def _referrer(subject: str, entry: Descriptor) -> Referrer:
+def _referrer(subject: str, entry: Descriptor, *, tag: str | None = None) -> Referrer:
     told = entry.artifact_type or entry.media_type
     return Referrer(
         subject=subject,
         digest=entry.digest,
         artifact_type=told,
         kind=kind_of_artifact(told, entry.annotations),
+        tag=tag,
     )
 
 

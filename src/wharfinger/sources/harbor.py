@@ -14,7 +14,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from wharfinger.domain.artifacts import Referrer, kind_of_artifact, subject_of_tag
+from wharfinger.domain.artifacts import Referrer, Referrers, kind_of_artifact, subject_of_tag
 from wharfinger.domain.errors import (
     CredentialsError,
     ForbiddenError,
@@ -293,27 +293,22 @@ class Harbor:
 
     async def referrers(
         self, repository: RepositoryRef, digest: str, tags: Sequence[str] = ()
-    ) -> tuple[Referrer, ...]:
+    ) -> Referrers:
         """List what belongs to a digest; see ``ports.ListsReferrers``.
 
         Harbor's own list costs no pull. Tags are read where they are named after the digest.
         """
         found = {
-            row.digest: Referrer(
-                subject=digest,
-                digest=row.digest,
-                artifact_type=row.type,
-                kind=kind_of_artifact(row.type),
-            )
+            row.digest: _referrer(digest, row)
             async for page in self._read(_accessories(repository, digest))
             for row in page.rows
         }
         named = [tag for tag in tags if (of := subject_of_tag(tag)) and of.digest == digest]
         if named:
             path = f"{repository.namespace}/{repository.name}"
-            for one in await self._distribution.referrers(path, digest, named):
+            for one in (await self._distribution.referrers(path, digest, named)).found:
                 found.setdefault(one.digest, one)
-        return tuple(found.values())
+        return Referrers(listed=True, found=tuple(found.values()))
 
     async def aclose(self) -> None:
         """Forget the manifests; the connections are the transport's."""
@@ -385,15 +380,23 @@ class Harbor:
         if not is_digest(row.digest):
             raise UnexpectedAnswerError("Harbor listed an artifact without a digest")
         pushed = timestamp(row.born)
+        attached = tuple(_referrer(row.digest, one) for one in row.accessories or [])
         for tag in row.tags or []:
             yield TagRef(
                 tag=tag.name,
                 digest=row.digest,
                 updated_at=timestamp(tag.push_time) or pushed,
                 image=self._told(row, tag.name),
+                attached=attached,
             )
         if not row.tags:
-            yield TagRef(tag=None, digest=row.digest, updated_at=pushed, image=self._told(row, ""))
+            yield TagRef(
+                tag=None,
+                digest=row.digest,
+                updated_at=pushed,
+                image=self._told(row, ""),
+                attached=attached,
+            )
         for accessory in row.accessories or []:
             yield _accessory(accessory)
 
@@ -614,6 +617,15 @@ def _fingerprint(row: _RepositoryRow, server_clock: dt.datetime | None) -> str |
         return None
     told = msgspec.json.encode((row.id, row.update_time, row.artifact_count))
     return hashlib.blake2b(told, digest_size=16).hexdigest()
+
+
+def _referrer(subject: str, row: _AccessoryRow) -> Referrer:
+    return Referrer(
+        subject=subject,
+        digest=row.digest,
+        artifact_type=row.type,
+        kind=kind_of_artifact(row.type),
+    )
 
 
 def _accessory(row: _AccessoryRow) -> TagRef:

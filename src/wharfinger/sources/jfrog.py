@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
-from wharfinger.domain.artifacts import Referrer
+from wharfinger.domain.artifacts import Referrers
 from wharfinger.domain.errors import (
     ForbiddenError,
     InvalidParameterError,
@@ -66,6 +66,10 @@ class JfrogOptions:
     )
     page_size: Annotated[int, msgspec.Meta(ge=3, le=10000)] = field(
         default=1000, metadata={"help": "rows asked for at a time by AQL, 3 to 10000"}
+    )
+    referrers: bool = field(
+        default=True,
+        metadata={"help": "ask what belongs to each new image (one request for each)"},
     )
 
 
@@ -169,6 +173,11 @@ class Jfrog:
         self._by_aql = self._options.listing != "docker"
         self._docker_apis: dict[str, Distribution] = {}
 
+    @property
+    def asks_for_referrers(self) -> bool:
+        """Whether the registry is asked; see ``ports.ListsReferrers``."""
+        return self._options.referrers
+
     @staticmethod
     def check(options: JfrogOptions, credential: RegistryCredential) -> None:
         """Accept what the single fields accept."""
@@ -232,7 +241,7 @@ class Jfrog:
 
     async def referrers(
         self, repository: RepositoryRef, digest: str, tags: Sequence[str] = ()
-    ) -> tuple[Referrer, ...]:
+    ) -> Referrers:
         """List what belongs to a digest; see ``ports.ListsReferrers``."""
         return await self._docker(repository.namespace).referrers(repository.name, digest, tags)
 

@@ -125,6 +125,16 @@ class KnownToken(Known, frozen=True, kw_only=True):
     issuer: str = ""
 
 
+async def any_project(database: Database) -> bool:
+    """Whether the database is in use: whether there is a project in it."""
+    async with database.system() as connection:
+        try:
+            return bool(await all_rows(connection, _SQL["list_projects"], {}))
+        except psycopg.errors.UndefinedFunction:
+            # Nobody has migrated it yet.
+            return False
+
+
 class Callers:
     """Who may call, as the database keeps it: secrets sealed, tokens as digests.
 
@@ -323,7 +333,7 @@ class Callers:
         secret = self._sealer.unseal(bytes(row.pop("secret_sealed")), context=context)
         digest = row.pop("security_digest")
         return KnownCredential(
-            **_with_grants(row),
+            **with_grants(row),
             secret_key=secret,
             security_digest=None if digest is None else bytes(digest),
         )
@@ -416,7 +426,7 @@ class Callers:
         row = await self._database.look_up(_SQL["find_token"], {"digest": token_digest(token)})
         if row is None:
             return None
-        return KnownToken(issued_at=row.pop("created_at"), **_with_grants(row))
+        return KnownToken(issued_at=row.pop("created_at"), **with_grants(row))
 
     async def revoke_token(self, token: str, known: KnownToken, *, by: Caller = OURSELVES) -> None:
         """Take a token back."""
@@ -459,7 +469,8 @@ def _granted(ids: Sequence[str]) -> tuple[tuple[str, ...], bool]:
     return tuple(one for one in ids if one != "*"), "*" in ids
 
 
-def _with_grants(found: Mapping[str, Any]) -> dict[str, Any]:
+def with_grants(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Read what a row tells of policies and enterprise projects, for a kind of ``Known``."""
     ids, every = _granted(found["enterprise_projects"])
     row = {**found, "enterprise_projects": ids, "sees_every_enterprise_project": every}
     granted = row["policies"]

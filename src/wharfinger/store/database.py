@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import re
 import select
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, LiteralString
 
@@ -16,12 +17,17 @@ from psycopg import sql
 from psycopg.rows import TupleRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from wharfinger.domain import tracing
 from wharfinger.domain.errors import SetupError, StoreBusyError, StoreUnavailableError
+from wharfinger.store.spans import TellingClientCursor, TellingCursor
 
 # What a server says that will let us in a little later.
 _PASSING = re.compile("starting up|shutting down|recovery|too many|reserved")
 
 Connection = psycopg.AsyncConnection[TupleRow]
+
+# Asks some queries with the same values; the rows of each.
+Ask = Callable[[Sequence[sql.Composable], Mapping[str, Any]], Awaitable[list[list[TupleRow]]]]
 
 # A connection that keeps silent is believed to be there for so long.
 _BELIEVED_S = 10.0
@@ -29,6 +35,7 @@ _AS_TENANT = sql.SQL("SELECT set_config('wharfinger.tenant', %(tenant)s, true)")
 
 APP_ROLE = "wharfinger_app"
 SCHEMA = "wharfinger"
+LONGEST_SNAPSHOT: LiteralString = "60min"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +43,8 @@ class DatabaseAddress:
     """Where the database is, for the role that migrates and for the role that works.
 
     Both are libpq connection strings. ``app`` must end up working as ``wharfinger_app``: by
-    logging in as it, or through ``options=-c role=wharfinger_app``.
+    logging in as it, or through ``options=-c role=wharfinger_app``. ``owner`` is empty where a
+    process only works.
     """
 
     owner: str
@@ -67,7 +75,7 @@ class Database:
             timeout=5,
             connection_class=_Pooled,
             check=_check,
-            configure=_configure,
+            configure=_configure_telling if tracing.is_on() else _configure,
             kwargs={"options": self._options},
         )
 
@@ -107,14 +115,16 @@ class Database:
         """Close every connection."""
         await self._pool.close()
 
-    async def answers(self) -> bool:
-        """Whether the database answers now."""
+    async def recorded_migrations(self) -> set[str] | None:
+        """The names of the migrations applied; ``None`` when the database does not answer now."""
         try:
             async with asyncio.timeout(2), self.system() as connection:
-                await connection.execute("SELECT 1")
+                rows = await connection.execute("SELECT name FROM schema_migration")
+                return {name for (name,) in await rows.fetchall()}
+        except psycopg.errors.UndefinedTable:
+            return set()
         except (StoreUnavailableError, TimeoutError):
-            return False
-        return True
+            return None
 
     @contextlib.asynccontextmanager
     async def tenant(self, project_id: str) -> AsyncIterator[Connection]:
@@ -126,17 +136,22 @@ class Database:
             yield connection
 
     @contextlib.asynccontextmanager
+    async def snapshot(self, project_id: str) -> AsyncIterator[Connection]:
+        """One read-only transaction in which a project stays as it was at the first reading."""
+        async with self._transaction() as connection:
+            await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            # Rows that others delete stay on the disk for as long as this can see them.
+            await connection.execute(f"SET LOCAL transaction_timeout = '{LONGEST_SNAPSHOT}'")
+            await connection.execute(
+                "SELECT set_config('wharfinger.tenant', %s, true)", (project_id,)
+            )
+            yield connection
+
+    @contextlib.asynccontextmanager
     async def system(self) -> AsyncIterator[Connection]:
         """One transaction without a tenant: it sees no tenant's rows at all."""
         async with self._transaction() as connection:
             yield connection
-
-    async def ask(
-        self, project_id: str, query: sql.Composable, values: Mapping[str, Any]
-    ) -> list[TupleRow]:
-        """The rows of one query that sees the rows of one project and no others."""
-        (rows,) = await self.ask_all(project_id, (query,), values)
-        return rows
 
     async def ask_all(
         self, project_id: str, wanted: Sequence[sql.Composable], values: Mapping[str, Any]
@@ -152,12 +167,16 @@ class Database:
         async with self._connection() as connection:
             if not connection.autocommit:
                 await connection.set_autocommit(True)
-            cursor = psycopg.AsyncClientCursor(connection)
+            cursor = _quoting_cursor(connection)
             await cursor.execute(message, {**values, "tenant": project_id})
             found = []
             while cursor.nextset():
                 found.append(await cursor.fetchall())
             return found
+
+    def asking(self, project_id: str) -> Ask:
+        """How one project is asked, each time in a transaction of its own."""
+        return functools.partial(self.ask_all, project_id)
 
     async def look_up(
         self, query: LiteralString, values: Mapping[str, Any]
@@ -229,6 +248,38 @@ def connection_options(conninfo: str) -> str:
     return f"{given} {ours}".strip()
 
 
+def within(connection: Connection) -> Ask:
+    """How the transaction that a connection is in is asked."""
+
+    async def ask(
+        wanted: Sequence[sql.Composable], values: Mapping[str, Any]
+    ) -> list[list[TupleRow]]:
+        # Never prepared: the best plan depends on the values.
+        return [
+            await (
+                await connection.execute(sql.Composed([query]), values, prepare=False)
+            ).fetchall()
+            for query in wanted
+        ]
+
+    return ask
+
+
+async def rows_of(
+    ask: Ask, query: sql.Composable | LiteralString, values: Mapping[str, Any]
+) -> list[TupleRow]:
+    """The rows of one query."""
+    wanted = query if isinstance(query, sql.Composable) else sql.SQL(query)
+    (rows,) = await ask((wanted,), values)
+    return rows
+
+
+def _quoting_cursor(connection: Connection) -> psycopg.AsyncClientCursor[TupleRow]:
+    if issubclass(connection.cursor_factory, TellingCursor):
+        return TellingClientCursor(connection)
+    return psycopg.AsyncClientCursor(connection)
+
+
 async def _check(connection: Connection) -> None:
     """Refuse a connection that has ended.
 
@@ -254,6 +305,11 @@ async def _configure(connection: Connection) -> None:
     # Plans of prepared statements outlive a change of statistics badly; five uses are enough to
     # know that a statement is hot.
     connection.prepare_threshold = 5
+
+
+async def _configure_telling(connection: Connection) -> None:
+    await _configure(connection)
+    connection.cursor_factory = TellingCursor
 
 
 async def _refuse_a_role_above_the_law(connection: Connection) -> None:

@@ -23,7 +23,7 @@ from wharfinger.domain.history import (
     Version,
 )
 from wharfinger.domain.model import Caller, Reason, VerdictState
-from wharfinger.store.database import Connection, Database
+from wharfinger.store.database import Ask, Connection
 from wharfinger.store.named_sql import queries
 from wharfinger.store.registries import seen_by
 
@@ -70,7 +70,7 @@ def _check_horizon(horizon: int, seq: int) -> None:
         )
 
 
-async def moment_at(database: Database, caller: Caller, at: dt.datetime) -> Moment:
+async def moment_at(ask: Ask, caller: Caller, at: dt.datetime) -> Moment:
     """The moment of a time.
 
     Raises:
@@ -78,7 +78,7 @@ async def moment_at(database: Database, caller: Caller, at: dt.datetime) -> Mome
         NotFoundError: there is no such project.
     """
     values = {"project": caller.project_id, "at": at}
-    given, feed = await database.ask_all(caller.project_id, _queries("seq_at", "feed"), values)
+    given, feed = await ask(_queries("seq_at", "feed"), values)
     if not feed:
         raise NotFoundError(f"there is no project {caller.project_id!r}")
     horizon_at = feed[0][2]
@@ -121,13 +121,7 @@ async def changes(
 
 
 async def list_as_of(
-    database: Database,
-    caller: Caller,
-    moment: Moment,
-    wanted: PastFilter,
-    *,
-    after: int,
-    limit: int,
+    ask: Ask, caller: Caller, moment: Moment, wanted: PastFilter, *, after: int, limit: int
 ) -> tuple[tuple[PastImage, ...], tuple[RegistryVerdict, ...]]:
     """The images listed at a moment whose ids follow ``after``, by id, and the registries of then.
 
@@ -146,9 +140,7 @@ async def list_as_of(
         "after": after,
         "limit": limit,
     }
-    images, registries, feed = await database.ask_all(
-        caller.project_id, _queries("images_as_of", "verdicts_then", "feed"), values
-    )
+    images, registries, feed = await ask(_queries("images_as_of", "verdicts_then", "feed"), values)
     # Asked after the rows: what was forgotten before they were read, is told now.
     _check_horizon(feed[0][1], moment.seq)
     return (

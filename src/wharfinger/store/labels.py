@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from typing import Any
-
-from psycopg import sql
+from collections.abc import Collection, Mapping
 
 from wharfinger.domain.labels import Label, Place
 from wharfinger.domain.model import Caller
-from wharfinger.store.database import Connection
+from wharfinger.store.database import Ask, Connection, rows_of
 from wharfinger.store.named_sql import queries
 
 _SQL = queries("labels")
 _WRITING = queries("writing")
-# The labels of repositories, inherited ones included.
-OF_REPOSITORIES = sql.SQL(_SQL["of_repositories"])
 
 
 async def put(
@@ -69,10 +64,15 @@ async def list_labels(tx: Connection, caller: Caller) -> list[Label]:
     ]
 
 
-def by_repository(rows: Sequence[Sequence[Any]]) -> Mapping[int, dict[str, str]]:
-    """What each repository is labelled with, from the rows of ``OF_REPOSITORIES``."""
+async def of_repositories(
+    ask: Ask, project_id: str, repositories: Collection[int]
+) -> Mapping[int, dict[str, str]]:
+    """What each repository is labelled with, inherited labels included."""
+    if not repositories:
+        return {}
+    values = {"project": project_id, "repositories": list(repositories)}
     found: dict[int, dict[str, str]] = defaultdict(dict)
-    for repository, key, value in rows:
+    for repository, key, value in await rows_of(ask, _SQL["of_repositories"], values):
         found[repository][key] = value
     return found
 

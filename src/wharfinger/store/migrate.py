@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
+import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
-from typing import Any, LiteralString
+from typing import Any, Literal, LiteralString
 
 import psycopg
 from procrastinate.schema import SchemaManager
@@ -32,6 +34,9 @@ _ROLE_RACE_ATTEMPTS = 5
 
 _Connection = psycopg.Connection[TupleRow]
 
+# Which migrations may run now: those that the release before can live with, or all.
+Phase = Literal["pre", "all"]
+
 
 @dataclass(frozen=True)
 class Migration:
@@ -45,8 +50,17 @@ class Migration:
         """The fingerprint by which an edited file is recognised."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
+    @property
+    def is_post(self) -> bool:
+        """Whether the release before cannot live with it; all others only add."""
+        return _is_post(self.name)
 
-def migrate(owner_dsn: str) -> list[str]:
+
+def _is_post(name: str) -> bool:
+    return "_post_" in name
+
+
+def migrate(owner_dsn: str, phase: Phase = "all") -> list[str]:
     """Apply what the database lacks; returns the names applied, in order.
 
     Safe to call from many processes at once: one migrates, the others wait and find nothing to
@@ -56,25 +70,41 @@ def migrate(owner_dsn: str) -> list[str]:
         owner_dsn: a libpq connection string for the role that owns the schema. The role need not
             be a superuser; it needs CREATE on the database, and CREATEROLE unless the role
             ``wharfinger_app`` exists.
+        phase: ``pre`` leaves out what the release before could not live with. An empty database
+            has no release before, and gets everything.
 
     Raises:
         SetupError: PostgreSQL is too old, the role may not do what is needed, an applied file was
-            edited, or a newer Wharfinger has migrated the database.
+            edited, a newer Wharfinger has migrated the database, or several releases lie between
+            the database and this one, so that there is no first phase for them all.
         StoreUnavailableError: no connection, or other sessions hold the tables.
     """
     with _explained(), _connect(owner_dsn) as connection:
         _refuse_old_servers(connection)
         with _alone(connection):
             _prepare(connection)
-            return _apply_missing(connection)
+            return _apply_missing(connection, phase)
 
 
+@functools.cache
 def migrations() -> list[Migration]:
     """The package's own files, in order."""
     folder = resources.files("wharfinger.store") / "migrations"
     return _files(folder, prefix="")
 
 
+def needed() -> list[str]:
+    """What this version cannot work without: the names of all that only adds."""
+    return [s.name for s in (*_job_engine_migrations(), *migrations()) if not s.is_post]
+
+
+def beyond(recorded: Collection[str]) -> list[str]:
+    """Of the names a database recorded: what this version does not know and cannot live with."""
+    known = {step.name for step in (*_job_engine_migrations(), *migrations())}
+    return sorted(name for name in recorded if name not in known and _is_post(name))
+
+
+@functools.cache
 def _job_engine_migrations() -> list[Migration]:
     return _files(resources.files("procrastinate.sql") / "migrations", prefix="procrastinate/")
 
@@ -250,23 +280,47 @@ def _despite_races(step: Callable[[], None]) -> None:
 # --- applying ------------------------------------------------------------------------------------
 
 
-def _apply_missing(connection: _Connection) -> list[str]:
+def _apply_missing(connection: _Connection, phase: Phase) -> list[str]:
     rows = connection.execute("SELECT name, sha256 FROM schema_migration").fetchall()
     recorded: dict[str, str] = dict(rows)
     engine, ours = _job_engine_migrations(), migrations()
-    _refuse_newer_databases(recorded, known=engine + ours)
+    _refuse_newer_databases(recorded)
     _refuse_edited_files(recorded, ours)
+    chosen = _chosen(ours, recorded, phase)
     if not any(name.startswith("procrastinate/") for name in recorded):
         applied = [_install_job_engine(connection, engine)]
     else:
-        applied = [_apply(connection, step) for step in engine if step.name not in recorded]
+        applied = [_apply(connection, step) for step in _chosen(engine, recorded, phase)]
     _grant_job_engine(connection, changed=bool(applied))
-    applied += [_apply(connection, step) for step in ours if step.name not in recorded]
+    applied += [_apply(connection, step) for step in chosen]
     return applied
 
 
-def _refuse_newer_databases(recorded: dict[str, str], *, known: list[Migration]) -> None:
-    unknown = sorted(recorded.keys() - {step.name for step in known})
+def _chosen(steps: list[Migration], recorded: Collection[str], phase: Phase) -> list[Migration]:
+    """The missing steps of a phase.
+
+    A post migration ends a release: what has a higher number belongs to a later one. One that
+    stands before everything else that is missing was left over by the release before, whose own
+    predecessor has long gone; it is made up for. In the middle it means that several releases are
+    missing, and what comes after it may build on it.
+    """
+    missing = [step for step in steps if step.name not in recorded]
+    if phase == "all" or len(missing) == len(steps):
+        return missing
+    overdue = list(itertools.takewhile(lambda step: step.is_post, missing))
+    overdue = overdue if len(overdue) < len(missing) else []
+    first = list(itertools.takewhile(lambda step: not step.is_post, missing[len(overdue) :]))
+    late = [s.name for s in missing[len(overdue) + len(first) :] if not s.is_post]
+    if late:
+        raise SetupError(
+            f"{late[0]} belongs to a later release than {first[0]}; upgrade one release at a"
+            " time, or stop every process and run: wharfinger migrate"
+        )
+    return overdue + first
+
+
+def _refuse_newer_databases(recorded: Collection[str]) -> None:
+    unknown = beyond(recorded)
     if unknown:
         raise SetupError(
             f"the database is newer than this version of Wharfinger, which does not know its"

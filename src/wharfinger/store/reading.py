@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -23,9 +24,11 @@ from wharfinger.domain.inventory import (
     Span,
     Worth,
 )
+from wharfinger.domain.labels import FACET_LABELS
 from wharfinger.domain.model import Platform, VerdictState
-from wharfinger.store.database import Database
-from wharfinger.store.labels import OF_REPOSITORIES, by_repository
+from wharfinger.store import attachments
+from wharfinger.store.database import Ask, Connection, Database, rows_of, within
+from wharfinger.store.labels import of_repositories
 from wharfinger.store.named_sql import queries
 
 # The first wall between tenants; row-level security is the second, and holds without it.
@@ -157,6 +160,12 @@ _LABELLED = sql.SQL("""
           AND (l.repository IS NULL OR l.repository = r.name)
         ORDER BY l.repository NULLS LAST, l.namespace NULLS LAST LIMIT 1)
 """)
+# Comparisons that are leakproof, so that row-level security leaves the planner every way to join.
+_ATTACHED = sql.SQL("""
+    {holds} (SELECT FROM attachment a
+             WHERE a.project_id = %(project_id)s AND a.repository_id = i.repository_id
+               AND a.subject = i.digest AND a.kind = {kind})
+""")
 _TOTAL_BY_REGISTRY = sql.SQL("""
     SELECT coalesce(sum(c.images), 0) FROM live_count c
     WHERE c.project_id = %(project_id)s AND c.registry_id = ANY(%(registry_ids)s)
@@ -165,22 +174,40 @@ _TOTAL_OF_REPOSITORIES = sql.SQL("""
     SELECT coalesce(sum(r.live_images), 0) FROM repository r
     WHERE {tenant} AND r.id = ANY(%(repository_ids)s::bigint[])
 """)
-# What matches, counted by registry and namespace: from the counts that are kept of them, from those
-# that repositories keep, or image by image.
+# What matches, counted by registry and namespace where these are all that is told, else by
+# repository: from the counts that are kept, or image by image.
 _COUNTED = sql.SQL("""
-    SELECT c.registry_id, c.namespace, sum(c.images) AS images FROM live_count c
+    SELECT NULL::bigint AS id, c.registry_id, c.namespace, sum(c.images) AS images FROM live_count c
     WHERE c.project_id = %(project_id)s AND c.registry_id = ANY(%(registry_ids)s)
     GROUP BY c.registry_id, c.namespace HAVING sum(c.images) > 0
 """)
 _COUNTED_BY_REPOSITORY = sql.SQL("""
-    SELECT r.registry_id, r.namespace, r.live_images AS images FROM repository r
-    WHERE {tenant} AND r.id = ANY(%(repository_ids)s::bigint[]) AND r.live_images > 0
+    SELECT r.id, r.registry_id, r.namespace, r.live_images AS images FROM repository r
+    WHERE {tenant} AND r.registry_id = ANY(%(registry_ids)s) AND r.live_images > 0 {those}
 """)
 _COUNTED_SINGLY = sql.SQL("""
-    SELECT r.registry_id, r.namespace, i.images FROM (
+    SELECT r.id, r.registry_id, r.namespace, i.images FROM (
         SELECT i.repository_id, count(*) AS images FROM image i WHERE {images}
         GROUP BY i.repository_id
     ) i JOIN repository r ON r.id = i.repository_id WHERE {tenant}
+""")
+# A key that nobody has put anywhere in sight costs nothing.
+_FACETS_OF_LABELS = sql.SQL("""
+SELECT %(labels_from)s + k.number, l.value, sum(c.images)::bigint
+FROM counted c JOIN repository r ON r.id = c.id
+    CROSS JOIN unnest(%(label_keys)s::text[]) WITH ORDINALITY AS k (key, number)
+    LEFT JOIN LATERAL (
+        SELECT l.value FROM label l
+        WHERE l.project_id = %(project_id)s AND l.registry_id = r.registry_id AND l.key = k.key
+          AND (l.namespace IS NULL OR l.namespace = r.namespace)
+          AND (l.repository IS NULL OR l.repository = r.name)
+        ORDER BY l.repository NULLS LAST, l.namespace NULLS LAST LIMIT 1
+    ) l ON true
+WHERE {tenant} AND EXISTS (
+    SELECT FROM label a WHERE a.project_id = %(project_id)s
+      AND a.registry_id = ANY(%(registry_ids)s) AND a.key = k.key
+)
+GROUP BY k.number, l.value
 """)
 _FACETS = sql.SQL("""
 WITH counted AS MATERIALIZED ({counted})
@@ -189,11 +216,17 @@ SELECT grouping(g.name, g.kind, g.enterprise_project_id, c.namespace),
 FROM counted c JOIN registry g ON g.id = c.registry_id
 WHERE g.project_id = %(project_id)s
 GROUP BY GROUPING SETS ((), g.name, g.kind, g.enterprise_project_id, c.namespace)
+UNION ALL
+{labels}
 ORDER BY 1, 3 DESC, 2
 """)
 # The bits of grouping(): what a row is not grouped by.
 _BY_NOTHING, _BY_REGISTRY, _BY_KIND, _BY_ENTERPRISE_PROJECT, _BY_NAMESPACE = 15, 7, 11, 13, 14
+# Rows of labels are numbered behind those, from 1.
+_BY_LABELS = 100
 MOST_NAMESPACES = 200
+# Rows of a whole list that are in memory at once.
+PART = 2000
 _TOTAL_COUNTED = sql.SQL("SELECT count(*) FROM image i WHERE {images}")
 # Held rows are listed until somebody accepts that they are gone. What is no container image
 # (signatures, SBOMs, charts) is stored but kept out of this list.
@@ -238,12 +271,13 @@ class Reading:
         descending: bool = False,
     ) -> ImagePage:
         """Read one page of images, in the order of their ids."""
+        ask = self._database.asking(project_id)
         turn = _Turn(offset=offset, limit=limit, descending=descending)
-        worth = await self.worth(project_id, wanted.scope)
-        rows = await self._page(project_id, wanted, turn, worth)
+        worth = await self._worth(ask, project_id, wanted.scope)
+        rows = await _page(ask, project_id, wanted, turn, worth)
         as_of, total = rows[0][:2]
         found = [row[2:] for row in rows if row[2] is not None]
-        platforms = await self._platforms(project_id, found)
+        platforms = await self._platforms(ask, project_id, found)
         return ImagePage(
             total=total,
             items=tuple(_listed_image(row, platforms) for row in found),
@@ -264,44 +298,53 @@ class Reading:
 
         ``worth`` is what was told of the same scope right before, and saves asking again.
         """
-        turn = _Turn(limit=limit, after_id=after_id)
-        worth = worth or await self.worth(project_id, wanted.scope)
-        rows = await self._page(project_id, wanted, turn, worth)
-        found = tuple(_listed_image(row[2:], {}) for row in rows if row[2] is not None)
-        return await self._labelled(project_id, found) if worth.has_labels else found
+        ask = self._database.asking(project_id)
+        worth = worth or await self._worth(ask, project_id, wanted.scope)
+        rows = await _page(ask, project_id, wanted, _Turn(limit=limit, after_id=after_id), worth)
+        return await _told_of(ask, project_id, rows, worth)
 
-    async def _page(
-        self, project_id: str, wanted: ImageFilter, turn: _Turn, worth: Worth
-    ) -> list[TupleRow]:
-        plain = turn.after_id is not None and wanted.asks_about_tags_only
-        picked = await self._picked(project_id, wanted, worth, look_up_tags=not plain)
-        values = picked.values | msgspec.structs.asdict(turn)
-        query = _page_query(wanted, turn, worth, picked)
-        return await self._database.ask(project_id, query, values)
+    async def whole(
+        self, connection: Connection, project_id: str, wanted: ImageFilter, *, after_id: int
+    ) -> tuple[Worth, AsyncGenerator[tuple[ListedImage, ...], None]]:
+        """Read everything that matches after an id, in parts, within the caller's transaction."""
+        ask = within(connection)
+        worth = await self._worth(ask, project_id, wanted.scope)
+        return worth, _parts(ask, project_id, wanted, after_id, worth)
+
+    async def addresses(self, connection: Connection, project_id: str) -> dict[str, str]:
+        """Where images of each registry are pulled from, by the registry's id."""
+        cursor = await connection.execute(self._queries["addresses"], {"project_id": project_id})
+        return {row[0]: row[1] or row[2] for row in await cursor.fetchall()}
 
     async def worth(self, project_id: str, scope: RegistryScope) -> Worth:
         """Tell what the list of a scope is worth, and whether it is still the same."""
-        query = sql.SQL(self._queries["covered"])
-        ((as_of, state, ids, verdicts, images, of_all, has_labels),) = await self._database.ask(
-            project_id, query, _scope_values(project_id, scope)
+        return await self._worth(self._database.asking(project_id), project_id, scope)
+
+    async def _worth(self, ask: Ask, project_id: str, scope: RegistryScope) -> Worth:
+        values = _scope_values(project_id, scope)
+        ((as_of, state, ids, verdicts, *facts),) = await rows_of(
+            ask, self._queries["covered"], values
         )
         verdict = together(verdicts or ())
+        images, images_of_all, has_labels, has_attachments = facts
         return Worth(
             as_of=as_of,
             verdict=verdict,
             state=f"{verdict}/{state}",
             registry_ids=tuple(ids or ()),
             images=images,
-            images_of_all=of_all,
+            images_of_all=images_of_all,
             has_labels=has_labels,
+            has_attachments=has_attachments,
         )
 
     async def facets(self, project_id: str, wanted: ImageFilter) -> Facets:
         """Count what matches by registry, kind, enterprise project and namespace."""
-        worth = await self.worth(project_id, wanted.scope)
-        picked = await self._picked(project_id, wanted, worth)
-        query = _facets_query(wanted, picked)
-        return _facets(await self._database.ask(project_id, query, picked.values))
+        ask = self._database.asking(project_id)
+        worth = await self._worth(ask, project_id, wanted.scope)
+        picked = await _picked(ask, project_id, wanted, worth)
+        values = picked.values | {"labels_from": _BY_LABELS, "label_keys": list(FACET_LABELS)}
+        return _facets(await rows_of(ask, _facets_query(wanted, worth, picked), values))
 
     async def count_images(self, project_id: str, scope: RegistryScope) -> ImagePage:
         """Count the images of a scope; the answer is a page without rows."""
@@ -319,8 +362,8 @@ class Reading:
             "offset": offset,
             "limit": limit,
         }
-        query = sql.SQL(self._queries["registries"])
-        rows = await self._database.ask(project_id, query, values)
+        ask = self._database.asking(project_id)
+        rows = await rows_of(ask, self._queries["registries"], values)
         total, as_of, verdicts = rows[0][:3]
         return RegistryPage(
             total=total,
@@ -329,51 +372,8 @@ class Reading:
             verdict=together(verdicts),
         )
 
-    async def _labelled(
-        self, project_id: str, found: tuple[ListedImage, ...]
-    ) -> tuple[ListedImage, ...]:
-        repositories = {image.repository_id for image in found}
-        labels = await self._labels(project_id, repositories)
-        if not labels:
-            return found
-        return tuple(
-            msgspec.structs.replace(image, labels=labels.get(image.repository_id, {}))
-            for image in found
-        )
-
-    async def _labels(
-        self, project_id: str, repositories: Collection[int]
-    ) -> Mapping[int, dict[str, str]]:
-        if not repositories:
-            return {}
-        values = {"project": project_id, "repositories": list(repositories)}
-        return by_repository(await self._database.ask(project_id, OF_REPOSITORIES, values))
-
-    async def _picked(
-        self, project_id: str, wanted: ImageFilter, worth: Worth, *, look_up_tags: bool = True
-    ) -> _Picked:
-        values = _image_values(project_id, wanted, worth)
-        matches = named = 0
-        if wanted.asks_about_repositories:
-            rows = await self._database.ask(project_id, _repository_query(wanted), values)
-            values["repository_ids"], matches = (
-                [row[0] for row in rows],
-                sum(row[1] for row in rows),
-            )
-        if wanted.text is not None:
-            query = _NAMED.format(tenant=REPOSITORY_TENANT)
-            rows = await self._database.ask(project_id, query, values)
-            values["named_ids"], named = [row[0] for row in rows], sum(row[1] for row in rows)
-        every_tagged = False
-        if look_up_tags and (wanted.tag_contains is not None or wanted.text is not None):
-            tagged = _TAGGED if wanted.tag_contains is not None else _TAGGED_TEXT
-            rows = await self._database.ask(project_id, tagged, values)
-            values["tagged_ids"] = [row[0] for row in rows]
-            every_tagged = len(rows) <= _MOST_TAGGED
-        return _Picked(values=values, matches=matches, named=named, every_tagged=every_tagged)
-
     async def _platforms(
-        self, project_id: str, rows: Sequence[Sequence[Any]]
+        self, ask: Ask, project_id: str, rows: Sequence[Sequence[Any]]
     ) -> dict[int, tuple[ListedPlatform, ...]]:
         """Read the children of the indexes among the rows, by the id of the row."""
         indexes = [row for row in rows if row[7]]
@@ -386,11 +386,73 @@ class Reading:
             "repository_ids": [row[16] for row in indexes],
             "digests": [row[4] for row in indexes],
         }
-        query = sql.SQL(self._queries["platforms"])
         children: dict[int, list[ListedPlatform]] = defaultdict(list)
-        for row in await self._database.ask(project_id, query, values):
+        for row in await rows_of(ask, self._queries["platforms"], values):
             children[row[0]].append(ListedPlatform(id=row[7], platform=_platform(row[1:7])))
         return {index: tuple(platforms) for index, platforms in children.items()}
+
+
+async def _page(
+    ask: Ask, project_id: str, wanted: ImageFilter, turn: _Turn, worth: Worth
+) -> list[TupleRow]:
+    plain = turn.after_id is not None and wanted.asks_about_tags_only
+    picked = await _picked(ask, project_id, wanted, worth, look_up_tags=not plain)
+    values = picked.values | msgspec.structs.asdict(turn)
+    return await rows_of(ask, _page_query(wanted, turn, worth, picked), values)
+
+
+async def _picked(
+    ask: Ask, project_id: str, wanted: ImageFilter, worth: Worth, *, look_up_tags: bool = True
+) -> _Picked:
+    values = _image_values(project_id, wanted, worth)
+    matches = named = 0
+    if wanted.asks_about_repositories:
+        rows = await rows_of(ask, _repository_query(wanted), values)
+        values["repository_ids"], matches = [row[0] for row in rows], sum(row[1] for row in rows)
+    if wanted.text is not None:
+        rows = await rows_of(ask, _NAMED.format(tenant=REPOSITORY_TENANT), values)
+        values["named_ids"], named = [row[0] for row in rows], sum(row[1] for row in rows)
+    every_tagged = False
+    if look_up_tags and (wanted.tag_contains is not None or wanted.text is not None):
+        rows = await rows_of(ask, _TAGGED_TEXT if wanted.tag_contains is None else _TAGGED, values)
+        values["tagged_ids"] = [row[0] for row in rows]
+        every_tagged = len(rows) <= _MOST_TAGGED
+    return _Picked(values=values, matches=matches, named=named, every_tagged=every_tagged)
+
+
+async def _parts(
+    ask: Ask, project_id: str, wanted: ImageFilter, after_id: int, worth: Worth
+) -> AsyncGenerator[tuple[ListedImage, ...], None]:
+    while True:
+        turn = _Turn(limit=PART, after_id=after_id)
+        rows = await _page(ask, project_id, wanted, turn, worth)
+        found = await _told_of(ask, project_id, rows, worth, attached=False)
+        if found:
+            after_id = found[-1].id
+            yield found
+        if len(found) < PART:
+            return
+
+
+async def _told_of(
+    ask: Ask, project_id: str, rows: Sequence[TupleRow], worth: Worth, *, attached: bool = True
+) -> tuple[ListedImage, ...]:
+    """The images of a page's rows with their labels, and with what is attached to them."""
+    found = tuple(_listed_image(row[2:], {}) for row in rows if row[2] is not None)
+    if worth.has_labels:
+        labels = await of_repositories(ask, project_id, {one.repository_id for one in found})
+        found = tuple(
+            msgspec.structs.replace(image, labels=labels.get(image.repository_id, {}))
+            for image in found
+        )
+    if not (attached and worth.has_attachments):
+        return found
+    keys = [(image.repository_id, image.digest) for image in found]
+    known = await attachments.of_images(ask, project_id, keys)
+    return tuple(
+        msgspec.structs.replace(image, attachments=known.get(key, ()))
+        for image, key in zip(found, keys, strict=True)
+    )
 
 
 class _Turn(msgspec.Struct, frozen=True, kw_only=True):
@@ -478,15 +540,20 @@ def _is_one_by_one(worth: Worth) -> bool:
     return small_part and len(worth.registry_ids) <= _FEW_REGISTRIES
 
 
-def _facets_query(wanted: ImageFilter, picked: _Picked) -> sql.Composed:
+def _facets_query(wanted: ImageFilter, worth: Worth, picked: _Picked) -> sql.Composed:
     if wanted.asks_about_single_images:
         images = _image_conditions(wanted, every_tagged=picked.every_tagged)
         counted = _COUNTED_SINGLY.format(images=images, tenant=REPOSITORY_TENANT)
-    elif wanted.asks_about_repositories:
-        counted = _COUNTED_BY_REPOSITORY.format(tenant=REPOSITORY_TENANT)
+    elif wanted.asks_about_repositories or worth.has_labels:
+        those = sql.SQL("AND r.id = ANY(%(repository_ids)s::bigint[])")
+        counted = _COUNTED_BY_REPOSITORY.format(
+            tenant=REPOSITORY_TENANT,
+            those=those if wanted.asks_about_repositories else sql.SQL(""),
+        )
     else:
         counted = _COUNTED.format()
-    return _FACETS.format(counted=counted)
+    labels = _FACETS_OF_LABELS.format(tenant=REPOSITORY_TENANT)
+    return _FACETS.format(counted=counted, labels=labels)
 
 
 def _facets(rows: Sequence[Sequence[Any]]) -> Facets:
@@ -494,6 +561,7 @@ def _facets(rows: Sequence[Sequence[Any]]) -> Facets:
     for by, value, images in rows:
         found[by][value or ""] = images
     namespaces = list(found[_BY_NAMESPACE].items())
+    labels = {key: found[_BY_LABELS + n] for n, key in enumerate(FACET_LABELS, start=1)}
     return Facets(
         total=found[_BY_NOTHING].get("") or 0,
         registries=found[_BY_REGISTRY],
@@ -501,6 +569,12 @@ def _facets(rows: Sequence[Sequence[Any]]) -> Facets:
         enterprise_projects=found[_BY_ENTERPRISE_PROJECT],
         namespaces=dict(namespaces[:MOST_NAMESPACES]),
         more_namespaces=len(namespaces) > MOST_NAMESPACES,
+        labels={
+            key: dict(itertools.islice(values.items(), MOST_NAMESPACES))
+            for key, values in labels.items()
+            if values
+        },
+        more_labels=[key for key, values in labels.items() if len(values) > MOST_NAMESPACES],
     )
 
 
@@ -561,6 +635,10 @@ def _beyond_listed(wanted: ImageFilter, *, every_tagged: bool) -> list[sql.Compo
         conditions.append(sql.SQL("i.size = %(size)s"))
     if wanted.is_index is not None:
         conditions.append(sql.SQL("i.is_index = %(is_index)s"))
+    conditions += [
+        _ATTACHED.format(holds=_HOLDS[is_there], kind=sql.Literal(kind.value))
+        for kind, is_there in wanted.attached.items()
+    ]
     conditions += _span_conditions(_UPDATED_MS, "updated", wanted.updated)
     return conditions
 
@@ -576,6 +654,7 @@ def _span_conditions(time: sql.SQL, name: str, span: Span) -> list[sql.Composabl
     ]
 
 
+_HOLDS = {True: sql.SQL("EXISTS"), False: sql.SQL("NOT EXISTS")}
 _OPERATORS = {">=": sql.SQL(">="), "<=": sql.SQL("<=")}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import LiteralString
+
 from wharfinger.domain.model import OURSELVES, Caller
 from wharfinger.store import audit
 from wharfinger.store.callers import Callers, credential_context
@@ -9,8 +11,10 @@ from wharfinger.store.database import Connection, Database, all_rows
 from wharfinger.store.named_sql import queries
 from wharfinger.store.registries import registry_context
 from wharfinger.store.sealing import Sealer
+from wharfinger.store.webhooks import every_sealed, webhook_context
 
 _SQL = queries("identity")
+_WEBHOOKS = queries("webhooks")
 
 
 class Resealing:
@@ -46,6 +50,7 @@ class Resealing:
             async with self._database.tenant(project.id) as connection:
                 resealed = await self._credentials(connection, project.id)
                 resealed += await self._registries(connection, project.id)
+                resealed += await self._webhooks(connection, project.id)
                 if by is not None:
                     await audit.record(
                         connection,
@@ -69,7 +74,7 @@ class Resealing:
                 context = credential_context(project_id, row["access_key"])
                 values = {"access_key": row["access_key"]}
                 done += await self._one(
-                    connection, "reseal_credential", row["secret_sealed"], context, values
+                    connection, _SQL["reseal_credential"], row["secret_sealed"], context, values
                 )
 
     async def _registries(self, connection: Connection, project_id: str) -> int:
@@ -78,14 +83,22 @@ class Resealing:
             context = registry_context(project_id, str(row["id"]))
             values = {"registry": row["id"]}
             done += await self._one(
-                connection, "reseal_registry", row["credential_sealed"], context, values
+                connection, _SQL["reseal_registry"], row["credential_sealed"], context, values
             )
+        return done
+
+    async def _webhooks(self, connection: Connection, project_id: str) -> int:
+        done = 0
+        for webhook_id, sealed in await every_sealed(connection, project_id):
+            context = webhook_context(project_id, webhook_id)
+            values: dict[str, object] = {"webhook": webhook_id}
+            done += await self._one(connection, _WEBHOOKS["reseal"], sealed, context, values)
         return done
 
     async def _one(
         self,
         connection: Connection,
-        query: str,
+        query: LiteralString,
         sealed: bytes,
         context: bytes,
         values: dict[str, object],
@@ -95,7 +108,5 @@ class Resealing:
             return 0
         secret = self._sealer.unseal(before, context=context)
         again = self._sealer.seal(secret, context=context)
-        cursor = await connection.execute(
-            _SQL[query], {**values, "before": before, "sealed": again}
-        )
+        cursor = await connection.execute(query, {**values, "before": before, "sealed": again})
         return cursor.rowcount

@@ -98,6 +98,8 @@ class TakenUnit:
     hinted: bool
     # The registry's listing names the repositories.
     listed: bool
+    # Its run reads everything, whatever fingerprints say.
+    is_full: bool
     repositories: tuple[WantedRepository, ...]
 
 
@@ -429,6 +431,7 @@ async def take_unit(tx: Connection, unit_id: int) -> TakenUnit | None:
         generation=row[4],
         hinted=row[5],
         listed=row[6],
+        is_full=row[7],
         repositories=msgspec.convert(row[3], tuple[WantedRepository, ...]),
     )
 
@@ -829,3 +832,10 @@ async def claim_orphan(tx: Connection, run: OpenRun) -> bool:
     await tx.execute(_SQL["lock_registry"], {"registry": run.registry_id})
     cursor = await tx.execute(_SQL["still_orphaned"], {"run": run.id})
     return bool(await _value(cursor))
+
+
+async def kind_and_duration(tx: Connection, run_id: str) -> tuple[str, float]:
+    """The kind of a run's registry, and how many seconds the run has taken."""
+    cursor = await tx.execute(_SQL["kind_and_duration"], {"run": run_id})
+    row: Any = await cursor.fetchone()
+    return str(row[0]), float(row[1])

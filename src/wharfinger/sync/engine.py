@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import dataclasses
 import datetime as dt
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import msgspec
 import structlog
@@ -24,6 +23,7 @@ from wharfinger.domain.errors import (
     SetupError,
     SourceError,
 )
+from wharfinger.domain.metrics import RUN_ENDS
 from wharfinger.domain.model import (
     Page,
     Reason,
@@ -35,7 +35,9 @@ from wharfinger.domain.model import (
     TagRef,
 )
 from wharfinger.domain.ports import Source
+from wharfinger.domain.tally import Tally
 from wharfinger.store import hints, registries, runs, writing
+from wharfinger.store.attachments import Told
 from wharfinger.store.database import Connection, Database
 from wharfinger.store.runs import StagedListing, TakenRun, TakenUnit
 from wharfinger.store.writing import (
@@ -45,10 +47,11 @@ from wharfinger.store.writing import (
     UnitResult,
     WantedRepository,
 )
+from wharfinger.sync.attachments import Asking, Counting, ToldByListing
 from wharfinger.sync.pacing import hinted
+from wharfinger.sync.together import together
 
 log = structlog.get_logger()
-T = TypeVar("T")
 
 # A list that moves while it is read is read again this often before its absences are given up.
 LISTING_PASSES = 4
@@ -86,12 +89,6 @@ class Jobs(Protocol):
     ) -> None:
         """Enqueue the end of a run."""
         ...
-
-
-class Counting(Protocol):
-    """Requests sent in one task and in those it started."""
-
-    requests: int
 
 
 class OpenSource(Protocol):
@@ -141,8 +138,10 @@ class Engine:
         jobs: Jobs,
         *,
         resolve: Resolve = as_stored,
+        tally: Tally | None = None,
     ) -> None:
         self._database = database
+        self._tally = tally or Tally()
         self._sources = _Sources(database, seals, opener, resolve)
         self._jobs = jobs
 
@@ -263,7 +262,8 @@ class Engine:
             async with self._sources.use(project_id, unit.registry_id) as opened:
                 reader = _Reader(self._database, project_id, unit, opened, staged)
                 with hinted() if unit.hinted else contextlib.nullcontext():
-                    found = await _together([reader.read(w) for w in unit.repositories])
+                    found = await together([reader.read(w) for w in unit.repositories])
+                    found = await self._ask(project_id, unit, opened, found)
                 requests = opened.take_requests()
             results = await self._settle_unknown(project_id, unit, found)
         except SourceError as error:
@@ -280,6 +280,14 @@ class Engine:
                 requests=requests,
             ),
         )
+
+    async def _ask(
+        self, project_id: str, unit: TakenUnit, opened: OpenSource, found: Sequence[_Found]
+    ) -> list[_Found]:
+        """Fill in what belongs to the images of what could be read."""
+        read = [one for one in found if isinstance(one, ReadRepository)]
+        asked = await Asking(self._database, project_id, unit, opened).about(read)
+        return [asked[one.wanted.id] if isinstance(one, ReadRepository) else one for one in found]
 
     async def _settle_unknown(
         self, project_id: str, unit: TakenUnit, found: Sequence[_Found]
@@ -328,6 +336,9 @@ class Engine:
             async with self._database.tenant(project_id) as tx:
                 await runs.refresh_statistics(tx, run_id)
                 await runs.fold_counts(tx, registry_id)
+                kind, took_s = await runs.kind_and_duration(tx, run_id)
+            self._tally.add("runs", kind, outcome)
+            self._tally.add_duration("run_duration_seconds", kind, seconds=took_s, ends=RUN_ENDS)
             log.info("sync.run_finished", run=run_id, registry=registry_id, outcome=outcome)
         return outcome
 
@@ -365,7 +376,7 @@ class _Unknown:
     cost: Cost = dataclasses.field(default_factory=Cost)
 
     def as_empty(self) -> ReadRepository:
-        return ReadRepository(wanted=self.wanted, unknown=True, cost=self.cost)
+        return ReadRepository(wanted=self.wanted, unknown=True, attached=Told(), cost=self.cost)
 
     def as_failed(self) -> FailedRepository:
         return dataclasses.replace(_failed(self.wanted, self.error), cost=self.cost)
@@ -429,8 +440,10 @@ class _Reader:
         after = staged.cursor if staged is not None and _resumes(staged) else None
         listing: StagedListing | None = staged if after is not None else None
         tags: Sequence[TagRef] = ()
+        told = ToldByListing()
         pages = self._source.tags(repository, after)
         async for page in pages:
+            told.take(page)
             described = await self._describe(repository, page)
             if listing is None and page.next is None:
                 tags = described.items
@@ -439,10 +452,10 @@ class _Reader:
                 listing = await self._open_listing(wanted)
             listing = await self._stage(listing, described)
         if listing is None:
-            return ReadRepository(wanted=wanted, tags=tags, rows=len(tags))
+            return ReadRepository(wanted=wanted, tags=tags, rows=len(tags), attached=told.told())
         async with self._database.tenant(self._project_id) as tx:
             rows = await runs.count_staged(tx, listing)
-        return ReadRepository(wanted=wanted, listing=listing.id, rows=rows)
+        return ReadRepository(wanted=wanted, listing=listing.id, rows=rows, attached=told.told())
 
     async def _open_listing(self, wanted: WantedRepository) -> StagedListing:
         async with self._database.tenant(self._project_id) as tx:
@@ -548,17 +561,6 @@ class _Shared:
     def __init__(self, opened: OpenSource) -> None:
         self.opened = opened
         self.users = 0
-
-
-async def _together(work: Sequence[Awaitable[T]]) -> list[T]:
-    """Run side by side; the first unexpected error cancels the rest and is raised as itself."""
-    tasks = [asyncio.ensure_future(w) for w in work]
-    try:
-        return list(await asyncio.gather(*tasks))
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _wanted(page: Page[RepositoryRef], wanted: RepositoryFilter) -> Page[RepositoryRef]:

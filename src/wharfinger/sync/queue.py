@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import procrastinate
 import structlog
 from procrastinate import exceptions as job_errors
 from procrastinate.connector import BaseConnector
+from structlog.contextvars import bound_contextvars, get_contextvars
 
+from wharfinger.domain import tracing
 from wharfinger.domain.errors import (
     FencedError,
     NotFoundError,
     StoreBusyError,
     StoreUnavailableError,
 )
+from wharfinger.domain.tally import Tally
 from wharfinger.store import runs
 from wharfinger.store.database import Connection, Database
 from wharfinger.sync.engine import Engine
@@ -41,11 +44,27 @@ CARETAKER_EVERY_S = 10.0
 # What a worker that is asked to stop grants its running jobs; the rest is taken up again.
 SHUTDOWN_S = 5.0
 
+# What a job carries along from whoever enqueued it, and how it is called in logs.
+CARRIED = "carried"
+_LOGGED = {"run_id": "run", "unit_id": "unit", "registry_id": "registry"}
+
 # A job that fails for a reason of our own is tried this often before its work is given up.
 MOST_ATTEMPTS = 5
 
-# Plans and ends are short and let others begin; the units of all registries then take turns.
+# Plans and ends are short and let others begin; the units of all projects then take turns.
 PRIORITY = {FINISH: 2, PLAN: 2, READ: 1}
+
+# The turn of the unit that is read next, and of the last one that the project has waiting. Both are
+# found from the ends of the job engine's own index.
+_TURNS = """
+SELECT (SELECT priority FROM procrastinate_jobs
+        WHERE status = 'todo' AND queue_name = %(queue)s AND task_name = %(task)s
+        ORDER BY priority DESC, id LIMIT 1),
+       (SELECT priority FROM procrastinate_jobs
+        WHERE status = 'todo' AND queue_name = %(queue)s AND task_name = %(task)s
+          AND args ->> 'project_id' = %(project)s
+        ORDER BY priority, id DESC LIMIT 1)
+"""
 
 
 class SyncQueue:
@@ -81,9 +100,26 @@ class SyncQueue:
         units: Sequence[int],
         hinted: bool = False,
     ) -> None:
-        """Enqueue the reading of units; those of a hint do not wait for others."""
+        """Enqueue the reading of units; those of a hint do not wait for others.
+
+        The units of projects take turns: each gets a priority one lower than the project's last,
+        and a project that comes anew begins at the turn that is read next. So a few units do not
+        wait behind another project's hundreds, and nobody's hundreds wait for ever.
+        """
         jobs = [{"project_id": project_id, "run_id": run_id, "unit_id": unit} for unit in units]
-        await self._defer(tx, READ, jobs, queue=QUICK if hinted else QUEUE)
+        if hinted or not jobs:
+            await self._defer(tx, READ, jobs, queue=QUICK)
+            return
+        turn = await self._turn(tx, project_id)
+        await self._defer(tx, READ, jobs, priorities=range(turn, turn - len(jobs), -1))
+
+    async def _turn(self, tx: Connection, project_id: str) -> int:
+        cursor = await tx.execute(_TURNS, {"queue": QUEUE, "task": READ, "project": project_id})
+        next_of_all, last_of_project = await cursor.fetchone() or (None, None)
+        turns = [next_of_all] if next_of_all is not None else [PRIORITY[READ]]
+        if last_of_project is not None:
+            turns.append(last_of_project - 1)
+        return min(turns)
 
     async def finish(
         self, tx: Connection, *, project_id: str, run_id: str, registry_id: str
@@ -120,13 +156,31 @@ class SyncQueue:
         *,
         lock: str | None = None,
         queue: str = QUEUE,
+        priorities: Iterable[int] | None = None,
     ) -> None:
         if not jobs:
             return
+        if carried := _carried():
+            jobs = [{**job, CARRIED: carried} for job in jobs]
         deferrer = self.app.configure_task(
             task, queue=queue, lock=lock, priority=PRIORITY[task], connection=tx
         )
-        await deferrer.batch_defer_async(*jobs)
+        made = [deferrer.make_new_job(**arguments) for arguments in jobs]
+        if priorities is not None:
+            made = [j.evolve(priority=p) for j, p in zip(made, priorities, strict=True)]
+        await self.app.job_manager.batch_defer_jobs_async(made, connection=tx)
+
+
+def _carried() -> dict[str, str]:
+    """What the jobs of a call have from it: the id of the request, and the trace."""
+    request_id = get_contextvars().get("request_id")
+    carried = {"request_id": str(request_id)} if request_id else {}
+    tracing.inject(carried)
+    return carried
+
+
+def _attributes(ids: Mapping[str, Any]) -> dict[str, tracing.Value]:
+    return {f"wharfinger_{key}": str(value) for key, value in ids.items()}
 
 
 async def _end(worker: asyncio.Task[None]) -> None:
@@ -157,6 +211,7 @@ class Worker:
         concurrency: int = 6,
         name: str = "worker",
         tick: Callable[[], Awaitable[object]] | None = None,
+        tally: Tally | None = None,
     ) -> None:
         self._queue = queue
         self._engine = engine
@@ -164,6 +219,7 @@ class Worker:
         self._concurrency = concurrency
         self._name = name
         self._tick = tick
+        self._tally = tally or Tally()
         self._trouble = asyncio.Event()
         self._stop = asyncio.Event()
         self._register()
@@ -171,6 +227,11 @@ class Worker:
     def stop(self) -> None:
         """Ask the worker to end its jobs and return."""
         self._stop.set()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it was asked to stop."""
+        return self._stop.is_set()
 
     async def run(self) -> None:
         """Work until ``stop``. Jobs a lost database left behind are taken up again."""
@@ -268,14 +329,24 @@ class Worker:
         queueing_lock: str | None = None,
     ) -> None:
         async def job(context: procrastinate.JobContext, /, **arguments: Any) -> None:
+            carried = arguments.pop(CARRIED, {})
+            ids = {_LOGGED[key]: value for key, value in arguments.items() if key in _LOGGED}
+            request = {key: carried.pop(key) for key in ("request_id",) if key in carried}
+            with (
+                bound_contextvars(task=name, **ids, **request),
+                tracing.span(name, "consumer", carried=carried, **_attributes(ids | request)),
+            ):
+                await attempt(context, arguments)
+
+        async def attempt(context: procrastinate.JobContext, arguments: dict[str, Any]) -> None:
             try:
                 await work(**arguments)
             except FencedError:
-                log.info("job.fenced", task=name, job=context.job.id)
+                log.info("job.fenced", job=context.job.id)
             except NotFoundError:
-                log.info("job.pointless", task=name, job=context.job.id)
+                log.info("job.pointless", job=context.job.id)
             except StoreBusyError:
-                log.info("job.busy", task=name, job=context.job.id)
+                log.info("job.busy", job=context.job.id)
                 raise
             except StoreUnavailableError:
                 # This worker may no longer be able to say that the job failed. Another one, or
@@ -283,7 +354,8 @@ class Worker:
                 self._trouble.set()
                 raise
             except Exception as error:
-                log.exception("job.failed", task=name, attempts=context.job.attempts)
+                self._tally.add("job_failures", name)
+                log.exception("job.failed", attempts=context.job.attempts)
                 if give_up is None or context.job.attempts + 1 < MOST_ATTEMPTS:
                     raise
                 await give_up(error, **arguments)

@@ -6,6 +6,7 @@ from typing import Any
 
 from wharfinger.domain.model import VerdictState
 from wharfinger.domain.schedule import ScheduleChange
+from wharfinger.domain.webhooks import NewWebhook, WebhookChange
 from wharfinger.http.answers import GatewayError, HssError
 from wharfinger.http.api.call import MOST_ITEMS
 from wharfinger.http.api.enterprise_projects import (
@@ -13,10 +14,14 @@ from wharfinger.http.api.enterprise_projects import (
     NewEnterpriseGrant,
     NewEnterpriseProject,
 )
-from wharfinger.http.api.images import MOST_IMAGES
+from wharfinger.http.api.images import ATTACHED, MOST_IMAGES
 from wharfinger.http.api.labels import LabelBody
+from wharfinger.http.api.reports import REPORT_FORMATS
+from wharfinger.http.api.webhooks import ReplayBody, RotationBody
 from wharfinger.http.api.wire import AcceptBody, ImageItem, StreamEnd
+from wharfinger.http.cyclonedx import CYCLONEDX
 from wharfinger.http.described import Api, Operation, choice, flag, integer, moment, repeated, text
+from wharfinger.http.exports import CSV, FORMATS, PARQUET
 from wharfinger.http.parameters import MAX_INT64
 
 _LIMIT = integer("limit", smallest=1, largest=MOST_ITEMS)
@@ -33,6 +38,7 @@ _FILTERS = (
     integer("size", smallest=0, largest=MAX_INT64),
     flag("multi_arch"),
     flag("latest"),
+    *map(flag, ATTACHED),
     repeated("label", longest=320, most=8),
     *(moment(name) for name in ("updated_from", "updated_to", "confirmed_from", "confirmed_to")),
 )
@@ -46,8 +52,10 @@ _DESCRIBED = {
             *_FILTERS,
             integer("limit", smallest=1, largest=MOST_IMAGES),
             _AFTER,
+            choice("format", ["json", *FORMATS]),
         ),
         lines=(ImageItem, StreamEnd),
+        files=(CSV, PARQUET, CYCLONEDX),
         may_be_unchanged=True,
     ),
     "list_facets": Operation(query=_FILTERS),
@@ -55,6 +63,11 @@ _DESCRIBED = {
     "remove_label": Operation(
         query=(text("namespace", longest=255, shortest=0), text("repository", longest=255))
     ),
+    "add_webhook": Operation(body=NewWebhook),
+    "change_webhook": Operation(body=WebhookChange),
+    "rotate_webhook_secret": Operation(body=RotationBody),
+    "replay_webhook": Operation(body=ReplayBody),
+    "list_deliveries": Operation(query=_PAGE),
     "list_audit": Operation(
         query=(
             choice("kind", ("change", "refusal")),
@@ -72,6 +85,10 @@ _DESCRIBED = {
     ),
     "list_runs": Operation(query=(text("registry_id", longest=64), *_PAGE)),
     "list_differences": Operation(query=_PAGE),
+    "show_report": Operation(
+        query=(choice("format", REPORT_FORMATS), text("registry_id", longest=64)),
+        files=("text/markdown",),
+    ),
     "list_repository_verdicts": Operation(
         query=(choice("verdict", [v.value for v in VerdictState]), *_PAGE)
     ),

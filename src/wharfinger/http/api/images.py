@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 import msgspec
 from litestar import Response, get
 from litestar.response import Stream
 
 from wharfinger import __version__
+from wharfinger.domain.artifacts import ArtifactKind
 from wharfinger.domain.errors import InvalidParameterError
 from wharfinger.domain.history import Moment, PastFilter
 from wharfinger.domain.inventory import Facets, ImageFilter, RegistryScope, Span, Worth
@@ -21,19 +25,16 @@ from wharfinger.http.api.wire import (
     ImageItem,
     ListAnswer,
     PastAnswer,
-    StreamEnd,
     listed_item,
     past_item,
     registry_item,
 )
-from wharfinger.http.hss.tasks import milliseconds
+from wharfinger.http.exports import FORMATS, Encoder, Format, encoded
 from wharfinger.http.parameters import MAX_INT64
 from wharfinger.http.services import Services, TheServices
+from wharfinger.service.exports import Export
 
 MOST_IMAGES = 10_000
-NDJSON = "application/x-ndjson"
-# Rows of a stream that are in memory at once.
-STREAM_ROWS = 2000
 # What only the current list can be asked.
 _OF_THE_CURRENT_LIST = (
     "latest",
@@ -46,6 +47,9 @@ _OF_THE_CURRENT_LIST = (
     "updated_from",
     "updated_to",
     "label",
+    "signed",
+    "has_sbom",
+    "has_attestation",
     "confirmed_from",
     "confirmed_to",
 )
@@ -62,16 +66,25 @@ class _At(msgspec.Struct, frozen=True):
 @get("/images", action="hss:images:list")
 async def list_images(
     call: TheApiCall, services: TheServices
-) -> Response[ListAnswer[ImageItem]] | PastAnswer | Stream | Response[None]:
-    """The list as it is, or as it was known at a time or at a number."""
+) -> PastAnswer | Response[ListAnswer[ImageItem]] | Stream | Response[None]:
+    """The list as it is, or as it was known at a time or at a number; a page, or all of it."""
     at, as_of = call.moment("at"), call.number("as_of")
-    if at is None and as_of is None:
-        return await _current(call, services)
+    is_current = at is None and as_of is None
     if at is not None and as_of is not None:
         raise InvalidParameterError("at", "must not stand beside as_of")
-    for name in _OF_THE_CURRENT_LIST:
+    for name in () if is_current else _OF_THE_CURRENT_LIST:
         if call.query.raw(name) is not None:
             raise InvalidParameterError(name, "is known of the current list only")
+    if wanted := _format(call):
+        return await _export(call, services, wanted, at=at, as_of=as_of)
+    if is_current:
+        return await _current(call, services)
+    return await _past(call, services, at=at, as_of=as_of)
+
+
+async def _past(
+    call: ApiCall, services: Services, *, at: dt.datetime | None, as_of: int | None
+) -> PastAnswer:
     position = call.after(_At)
     if position is None:
         moment = await services.history.moment(call.caller, at=at, seq=as_of)
@@ -105,19 +118,12 @@ async def list_facets(call: TheApiCall, services: TheServices) -> FacetsAnswer:
 
 async def _current(
     call: ApiCall, services: Services
-) -> Response[ListAnswer[ImageItem]] | Stream | Response[None]:
+) -> Response[ListAnswer[ImageItem]] | Response[None]:
     wanted = _filter(call)
     limit = call.limit(most=MOST_IMAGES)
     after = call.after(int) or 0
     # The number first: what happens while the pages are read comes after it in the feed.
     worth = await services.inventory.worth(call.caller, wanted.scope)
-    if NDJSON in call.accept.lower():
-        if call.query.raw("limit") is not None:
-            raise InvalidParameterError("limit", "is for pages; a stream has no end but the last")
-        # A header, because a stream prefers the route's media type to its own.
-        return Stream(
-            _stream(call, services, wanted, worth, after), headers={"Content-Type": NDJSON}
-        )
     etag = _etag(call, worth)
     if _has(call.if_none_match, etag):
         return Response(None, status_code=304, headers={"ETag": etag})
@@ -134,26 +140,59 @@ async def _current(
     return Response(answer, headers={"ETag": etag, "Cache-Control": "private, no-cache"})
 
 
-async def _stream(
-    call: ApiCall, services: Services, wanted: ImageFilter, worth: Worth, after: int
-) -> AsyncIterator[bytes]:
-    """Yield one line an image, and a last one that says that nothing is missing.
+def _format(call: ApiCall) -> Format | None:
+    """In which format the whole list is asked for; ``None`` for a page of it."""
+    name = call.query.choice("format", ["json", *FORMATS])
+    if name is not None:
+        return FORMATS.get(name)
+    accepted = call.accept.lower()
+    return next((one for one in FORMATS.values() if one.media_type in accepted), None)
 
-    A failure cuts the answer off before that line, and closes the connection.
+
+async def _export(
+    call: ApiCall,
+    services: Services,
+    wanted: Format,
+    *,
+    at: dt.datetime | None,
+    as_of: int | None,
+) -> Stream:
+    if call.query.raw("limit") is not None:
+        raise InvalidParameterError("limit", "is for pages; a stream has no end but the last")
+    encoder = wanted.encoder()
+    if at is None and as_of is None:
+        after_id = call.after(int) or 0
+        opening = services.exports.current(call.caller, _filter(call), after_id=after_id)
+    elif call.query.raw("after") is not None:
+        raise InvalidParameterError("after", "is for pages where the list is of the past")
+    else:
+        opening = services.exports.past(call.caller, _past_filter(call), at=at, seq=as_of)
+    pieces = _pieces(opening, encoder)
+    # What is wrong with the question is told before the answer begins.
+    export: Export = await anext(pieces)
+    headers = {
+        # A header, because a stream prefers the route's media type to its own.
+        "Content-Type": wanted.media_type + wanted.parameters,
+        "Content-Disposition": f'attachment; filename="images-{export.as_of}.{wanted.suffix}"',
+        "X-Wharfinger-As-Of": str(export.as_of),
+        "X-Wharfinger-Verdict": export.verdict.value,
+        "Cache-Control": "private, no-store",
+    }
+    return Stream(pieces, headers=headers)
+
+
+async def _pieces(
+    opening: AbstractAsyncContextManager[Export], encoder: Encoder
+) -> AsyncGenerator[Any, None]:
+    """Yield the state of the list, and then its bytes.
+
+    A failure cuts the answer off before the last of them, and closes the connection.
     """
-    encode, count = msgspec.json.Encoder(), 0
-    while True:
-        found = await services.inventory.images_after(
-            call.caller, wanted, after_id=after, limit=STREAM_ROWS
-        )
-        count += len(found)
-        if found:
-            after = found[-1].id
-            yield encode.encode_lines([listed_item(image) for image in found])
-        if len(found) < STREAM_ROWS:
-            break
-    end = StreamEnd(end=True, images=count, as_of=worth.as_of, verdict=worth.verdict)
-    yield encode.encode_lines([end])
+    async with opening as export:
+        yield export
+        async with contextlib.aclosing(encoded(export, encoder)) as pieces:
+            async for piece in pieces:
+                yield piece
 
 
 def _etag(call: ApiCall, worth: Worth) -> str:
@@ -198,16 +237,27 @@ def _filter(call: ApiCall) -> ImageFilter:
         is_index=query.flag("multi_arch"),
         latest_only=query.flag("latest") or False,
         labels=tuple(read_filter(t) for t in query.all("label", longest=320, most=8)),
+        attached=_attached(call),
         updated=_span(call, "updated"),
         synced=_span(call, "confirmed"),
     )
+
+
+# What the filters are called, and the kind of artifact that each asks for.
+ATTACHED = {
+    "signed": ArtifactKind.SIGNATURE,
+    "has_sbom": ArtifactKind.SBOM,
+    "has_attestation": ArtifactKind.ATTESTATION,
+}
+
+
+def _attached(call: ApiCall) -> dict[ArtifactKind, bool]:
+    asked = {kind: call.query.flag(name) for name, kind in ATTACHED.items()}
+    return {kind: wanted for kind, wanted in asked.items() if wanted is not None}
 
 
 def _span(call: ApiCall, what: str) -> Span:
     start, end = call.moment(f"{what}_from"), call.moment(f"{what}_to")
     if start is not None and end is not None and start > end:
         raise InvalidParameterError(f"{what}_from", f"must not be later than {what}_to")
-    return Span(
-        start_ms=None if start is None else milliseconds(start),
-        end_ms=None if end is None else milliseconds(end),
-    )
+    return Span.between(start, end)

@@ -31,7 +31,18 @@ from wharfinger.http.api.enterprise_projects import (
 )
 from wharfinger.http.api.images import list_facets, list_images
 from wharfinger.http.api.labels import list_labels, remove_label, set_label
+from wharfinger.http.api.reports import show_report
 from wharfinger.http.api.schedules import list_schedules, set_schedule
+from wharfinger.http.api.webhooks import (
+    add_webhook,
+    change_webhook,
+    list_deliveries,
+    list_webhooks,
+    remove_webhook,
+    replay_webhook,
+    rotate_webhook_secret,
+    test_webhook,
+)
 from wharfinger.http.api.wire import (
     AcceptBody,
     Accepted,
@@ -223,6 +234,7 @@ def make_api() -> Router:
             show_life,
             list_runs,
             show_run,
+            show_report,
             list_differences,
             list_registry_verdicts,
             list_repository_verdicts,
@@ -242,6 +254,14 @@ def make_api() -> Router:
             list_labels,
             set_label,
             remove_label,
+            list_webhooks,
+            add_webhook,
+            change_webhook,
+            remove_webhook,
+            rotate_webhook_secret,
+            test_webhook,
+            replay_webhook,
+            list_deliveries,
         ],
         dependencies={"call": Provide(known_call)},
         exception_handlers={

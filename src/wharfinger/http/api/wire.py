@@ -9,6 +9,7 @@ from typing import Annotated, Generic, TypeVar
 import msgspec
 
 from wharfinger.domain.advice import advised
+from wharfinger.domain.artifacts import ArtifactKind
 from wharfinger.domain.audit import AuditEntry
 from wharfinger.domain.history import Advised, PastImage, RegistryVerdict
 from wharfinger.domain.inventory import Facets, ListedImage
@@ -69,8 +70,19 @@ class RepositoryItem(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float | None
 
 
+class AttachmentItem(msgspec.Struct, frozen=True, kw_only=True):
+    """An artifact that belongs to an image: ``signature``, ``sbom``, ``attestation`` or another."""
+
+    kind: str
+    digest: str
+    artifact_type: str
+
+
 class ImageItem(msgspec.Struct, frozen=True, kw_only=True):
-    """An image. Of a past moment, ``confirmed_at``, ``latest`` and ``labels`` are not known."""
+    """An image.
+
+    Of a past moment, ``confirmed_at``, ``latest``, ``labels`` and what is attached are not known.
+    """
 
     id: int
     registry: str
@@ -86,6 +98,10 @@ class ImageItem(msgspec.Struct, frozen=True, kw_only=True):
     latest: bool | None
     multi_arch: bool
     labels: Mapping[str, str] | None
+    signed: bool | None
+    has_sbom: bool | None
+    has_attestation: bool | None
+    attachments: list[AttachmentItem] | None
 
 
 class PastAnswer(ListAnswer[ImageItem], frozen=True, kw_only=True):
@@ -164,11 +180,16 @@ def past_item(image: PastImage) -> ImageItem:
         latest=None,
         multi_arch=image.multi_arch,
         labels=None,
+        signed=None,
+        has_sbom=None,
+        has_attestation=None,
+        attachments=None,
     )
 
 
 def listed_item(image: ListedImage) -> ImageItem:
     """Word an image of the current list."""
+    kinds = {one.kind for one in image.attachments}
     return ImageItem(
         id=image.id,
         registry=image.registry_name,
@@ -184,6 +205,13 @@ def listed_item(image: ListedImage) -> ImageItem:
         latest=image.is_latest,
         multi_arch=image.is_index,
         labels=image.labels,
+        signed=ArtifactKind.SIGNATURE in kinds,
+        has_sbom=ArtifactKind.SBOM in kinds,
+        has_attestation=ArtifactKind.ATTESTATION in kinds,
+        attachments=[
+            AttachmentItem(kind=one.kind.value, digest=one.digest, artifact_type=one.artifact_type)
+            for one in image.attachments
+        ],
     )
 
 

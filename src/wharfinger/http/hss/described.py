@@ -19,6 +19,7 @@ from wharfinger.http.hss.tasks import MAX_TIME
 from wharfinger.http.hss.wire import (
     AddRegistryBody,
     DeleteRegistriesBody,
+    ScanPolicyBody,
     SynchronizeRequest,
     SynchronizeTaskRequest,
     UpdateRegistryBody,
@@ -119,6 +120,7 @@ _DESCRIBED = {
             text("type", longest=64, required=True),
         )
     ),
+    "modify_image_scan_policy": Operation(body=ScanPolicyBody),
     "list_container_images": Operation(
         query=(text("keyword", longest=128), *_PAGE), answer_headers=WORTH
     ),

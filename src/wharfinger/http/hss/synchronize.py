@@ -47,7 +47,7 @@ async def create_image_synchronize_task(
     """Answer ``CreateImageSynchronizeTask``."""
     request = read_body(call.body or b"{}", SynchronizeTaskRequest)
     everything = request.sync_all_registries or False
-    chosen = [] if everything else [_chosen(one) for one in request.registry_info or ()]
+    chosen = [] if everything else [chosen_registry(one) for one in request.registry_info or ()]
     if not everything and not chosen:
         raise InvalidParameterError(
             "registry_info", "must name at least one registry unless sync_all_registries is true"
@@ -61,7 +61,7 @@ async def create_image_synchronize_task(
     return Response(SynchronizeTask(task_id=task_id), headers={TASK_ID_HEADER: task_id})
 
 
-def _chosen(one: ChosenRegistry) -> tuple[str, str]:
+def chosen_registry(one: ChosenRegistry) -> tuple[str, str]:
     """Return id and kind; either may be "", which leaves it open."""
     if not one.registry_id and not one.registry_type:
         raise InvalidParameterError("registry_info", "must give registry_id or registry_type")

@@ -269,7 +269,7 @@ class PolicyRegistry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ScanPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer of ``image/scanner-policies``: nothing is scanned."""
+    """The answer of ``image/scanner-policies``: what is read every few days; nothing is scanned."""
 
     total_registry_num: int
     registry_list: list[PolicyRegistry]
@@ -279,6 +279,23 @@ class ScanPolicy(msgspec.Struct, frozen=True, kw_only=True):
     scan_scope: int = 0
     rate_limit: int = 0
     time_scope: int = 0
+
+
+class PolicyChoice(ChosenRegistry, frozen=True, kw_only=True):
+    """A registry that a policy is for: one, or all of a type. Its name decides nothing."""
+
+    registry_name: str | None = None
+
+
+class ScanPolicyBody(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of ``ModifyImageScanPolicy``."""
+
+    enabled: bool | None = None
+    scan_cycle: int | None = None
+    scan_scope: int | None = None
+    rate_limit: int | None = None
+    time_scope: int | None = None
+    registry_info: list[PolicyChoice] | None = None
 
 
 class ContainerImage(msgspec.Struct, frozen=True, kw_only=True):

@@ -23,7 +23,8 @@ WITH every AS MATERIALIZED (
     FROM every e
 )
 SELECT coalesce(f.seq, 0), concat_ws('/', f.seq, f.revision, c.state), c.ids, c.verdicts, c.images,
-       c.images_of_all, EXISTS (SELECT FROM label l WHERE l.project_id = %(project_id)s)
+       c.images_of_all, EXISTS (SELECT FROM label l WHERE l.project_id = %(project_id)s),
+       EXISTS (SELECT FROM attachment a WHERE a.project_id = %(project_id)s)
 FROM covered c LEFT JOIN tenant_feed f ON f.project_id = %(project_id)s
 
 -- name: platforms
@@ -79,3 +80,7 @@ SELECT (SELECT count(*) FROM matching),
        p.synced_at, p.hss
 FROM (SELECT) one LEFT JOIN page p ON true
 ORDER BY p.name, p.id
+
+-- name: addresses
+SELECT g.id::text, g.options ->> 'instance_url', g.address
+FROM registry g WHERE g.project_id = %(project_id)s

@@ -150,7 +150,7 @@ UPDATE unit u SET attempt = u.attempt + 1, began_at = coalesce(u.began_at, now()
 FROM run r
 WHERE u.id = %(unit)s AND NOT u.done AND r.id = u.run_id AND r.state = 'running'
 RETURNING u.attempt, u.run_id, u.registry_id, u.repositories, r.generation, u.hinted,
-    u.listed
+    u.listed, r.is_full
 
 -- name: note_changed_configuration
 -- What a batch reads under another address or credential says nothing about what was there before.
@@ -263,6 +263,11 @@ WHERE registry_id = %(registry)s AND retired_at IS NULL
 UPDATE run SET state = 'finished', outcome = %(outcome)s, held = %(held)s, finished_at = now(),
     finished_seq = (SELECT seq FROM tenant_feed WHERE project_id = %(project)s)
 WHERE id = %(run)s
+
+-- name: kind_and_duration
+SELECT g.kind, extract(epoch FROM r.finished_at - coalesce(r.started_at, r.queued_at))::float8
+FROM run r JOIN registry g ON g.id = r.registry_id
+WHERE r.id = %(run)s
 
 -- name: settle_registry
 UPDATE registry g SET

@@ -1,0 +1,53 @@
+"""The routes of the console, below ``/console``."""
+
+from __future__ import annotations
+
+from litestar import Router
+from litestar.di import Provide
+
+from wharfinger.domain.errors import WharfingerError
+from wharfinger.http.ui import overview, plots, progress, registries, sign_in
+from wharfinger.http.ui.assets import show_asset
+from wharfinger.http.ui.failures import PREFIX, answer_page_failure
+from wharfinger.http.ui.pages import HEADERS
+from wharfinger.http.ui.visit import visit_of
+
+PAGES = (
+    show_asset,
+    sign_in.show_sign_in,
+    sign_in.sign_in,
+    sign_in.sign_out,
+    sign_in.show_look,
+    sign_in.set_look,
+    overview.show_overview,
+    plots.show_growth,
+    registries.list_registries,
+    registries.show_add_form,
+    registries.add_registry,
+    registries.sync_all,
+    registries.show_registry,
+    registries.list_repositories,
+    registries.show_edit_form,
+    registries.change_registry,
+    registries.remove_registry,
+    registries.sync_registry,
+    registries.pause_or_resume,
+    registries.examine_registry,
+    registries.accept_held,
+    progress.watch_progress,
+)
+
+
+def make_console() -> Router:
+    """The pages with what they have in common."""
+    return Router(
+        path=PREFIX,
+        route_handlers=PAGES,
+        dependencies={"visit": Provide(visit_of)},
+        response_headers=HEADERS,
+        exception_handlers={
+            WharfingerError: answer_page_failure,
+            Exception: answer_page_failure,
+        },
+        include_in_schema=False,
+    )
