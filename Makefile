@@ -105,6 +105,10 @@ bench-compare: dev ## Hold the newest figures of make bench against the last com
 bench-fleet: dev ## Measure 1, 2 and 4 workers, one killed, and a shared limit (needs nginx; four minutes)
 	@$(BIN)/python -m bench.fleet
 
+.PHONY: bench-large
+bench-large: dev ## Measure reading a million images over HTTP (crowds need wrk; a few minutes)
+	@$(BIN)/python -m bench.large
+
 .PHONY: bench-growth
 bench-growth: dev ## Measure syncs of 10,000 to 1,000,000 images: what grows how fast (needs nginx; eight minutes)
 	@$(BIN)/python -m bench.growth

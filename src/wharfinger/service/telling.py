@@ -19,7 +19,7 @@ from wharfinger.domain.errors import SetupError, StoreUnavailableError
 from wharfinger.domain.webhooks import FORGOTTEN, CloudEvent, event_of, wait_s
 from wharfinger.service.webhooks import Send, record_given_up, send_events
 from wharfinger.store import webhooks
-from wharfinger.store.database import Connection, Database
+from wharfinger.store.database import Connection, Database, within
 from wharfinger.store.labels import of_repositories
 from wharfinger.store.sealing import Sealer
 from wharfinger.store.webhooks import Claim, Mark, Notice, StoredChange
@@ -155,7 +155,9 @@ async def _next(tx: Connection, project_id: str, claim: Claim) -> Telling:
     notices = await webhooks.next_notices(tx, project_id, claim.mark, limit=reach)
     labels: Mapping[int, Mapping[str, str]] = {}
     if claim.labels:
-        labels = await of_repositories(tx, project_id, {one.repository_id for one in changes})
+        labels = await of_repositories(
+            within(tx), project_id, {one.repository_id for one in changes}
+        )
     events: list[CloudEvent] = []
     mark = claim.mark
     for one in _in_order(changes, notices, newest=newest, reach=reach):
