@@ -109,6 +109,10 @@ bench-fleet: dev ## Measure 1, 2 and 4 workers, one killed, and a shared limit (
 bench-growth: dev ## Measure syncs of 10,000 to 1,000,000 images: what grows how fast (needs nginx; eight minutes)
 	@$(BIN)/python -m bench.growth
 
+.PHONY: scale
+scale: dev ## Ask a model, calibrated on measured runs, about a billion images (two minutes)
+	@$(BIN)/python -m bench.scale
+
 .PHONY: soak
 soak: dev ## Faults, kills and changes in twenty registries at once (SOAK_MINUTES=30)
 	@$(BIN)/python -m bench.soak --minutes $(SOAK_MINUTES)

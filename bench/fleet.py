@@ -71,7 +71,7 @@ def main(given: list[str] | None = None) -> int:
         settings = server.settings()
         fleet = Fleet(folder, server, size_of(chosen.world))
         crews = asyncio.run(fleet.speed_up(chosen.runs))
-        limited = asyncio.run(shared_limit(server, chosen.limited))
+        limited = asyncio.run(shared_limit(server, chosen.limited)) if chosen.limited else []
     where["took_s"] = round(time.monotonic() - began)
     found = [*speed_lines(size_of(chosen.world), crews), *limit_lines(limited)]
     told = {
@@ -97,7 +97,10 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--world", default="5000x20", metavar="REPOSITORIESxTAGS")
     parser.add_argument("--runs", type=int, default=1, help="rounds of 1, 2 and 4 workers (1)")
     parser.add_argument(
-        "--limited", type=int, default=600, help="requests to the source with a limit (600)"
+        "--limited",
+        type=int,
+        default=600,
+        help="requests to the source with a limit (600); 0: leave it out",
     )
     parser.add_argument("--json", type=Path, default=RESULTS, help="where the figures go")
     return parser.parse_args(given)
@@ -187,17 +190,16 @@ async def _limited(server: Server, workers: int, requests: int) -> Limited:
         contextlib.AsyncExitStack() as stack,
     ):
         await wharf.attach(REGISTRY, upstream.url, upstream.key)
-        for _ in range(workers):
-            await stack.enter_async_context(wharf.worker())
+        crew = [await stack.enter_async_context(wharf.worker()) for _ in range(workers)]
         upstream.faults.limit_rate("/", RATE)
         watch = asyncio.create_task(_refused_until_learned(upstream))
-        seconds, _ = await wharf.synchronised(REGISTRY)
+        sync = await wharf.timed(REGISTRY, crew[0])
         watch.cancel()
         (early,) = await asyncio.gather(watch, return_exceptions=True)
         refused = _refused(upstream)
         return Limited(
             workers=workers,
-            seconds=seconds,
+            seconds=sync.seconds,
             ideal_s=(requests - RATE) / RATE,
             requests=requests,
             refused=refused,

@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -74,8 +74,8 @@ class Server:
 
     @classmethod
     @contextlib.contextmanager
-    def running(cls, data_dir: Path) -> Iterator[Server]:
-        with hold(data_dir) as lease:
+    def running(cls, data_dir: Path, settings: Mapping[str, str] | None = None) -> Iterator[Server]:
+        with hold(data_dir, settings=settings) as lease:
             server = cls(lease, data_dir)
             migrate(lease.address.owner)
             yield server

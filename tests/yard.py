@@ -143,14 +143,27 @@ async def yard(
     database_address: DatabaseAddress, owner_connection: psycopg.Connection, tmp_path: Path
 ) -> AsyncIterator[Yard]:
     """A house with one worker at work in this process."""
+    async with yard_with(database_address, owner_connection, tmp_path) as made:
+        yield made
+
+
+@contextlib.asynccontextmanager
+async def yard_with(
+    database_address: DatabaseAddress,
+    owner_connection: psycopg.Connection,
+    folder: Path,
+    **environment: str,
+) -> AsyncIterator[Yard]:
+    """Such a house under settings of the test's own."""
     owner_connection.execute("INSERT INTO project VALUES (%s, 'acme')", (PROJECT,))
     owner_connection.execute("INSERT INTO tenant_feed VALUES (%s)", (PROJECT,))
     settings = read_settings(
         environment={
-            "WHARFINGER_DATA_DIR": str(tmp_path),
+            "WHARFINGER_DATA_DIR": str(folder),
             "WHARFINGER_RETRY_DEADLINE_S": "1",
             # Whatever the clock says while a test runs, only the test asks for syncs.
             "WHARFINGER_SCHEDULES": "false",
+            **environment,
         }
     )
     async with (

@@ -18,6 +18,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 # libpq's own variables hold addresses and passwords, too.
 _OURS = ("WHARFINGER_", "PG")
+_OTLP_DEFAULT = "http://localhost:4318/v1/traces"
 _LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 
 
@@ -91,7 +92,30 @@ class Settings:
     schedule_jitter_s: int
     log_level: str
     log_format: str
+    otel_endpoint: str | None
+    otel_traces_endpoint: str | None
+    otel_traces_exporter: str
+    otel_protocol: str
+    otel_service_name: str
+    otel_sdk_disabled: bool
     described: tuple[Setting, ...]
+
+    @property
+    def traces_endpoint(self) -> str | None:
+        """Where traces are sent, if they are to be made at all."""
+        if self.otel_sdk_disabled or self.otel_traces_exporter == "none":
+            return None
+        if self.otel_traces_endpoint is not None:
+            return self.otel_traces_endpoint
+        if self.otel_endpoint is not None:
+            return f"{self.otel_endpoint}/v1/traces"
+        # What OpenTelemetry has for a default, once somebody asks for traces by name.
+        return _OTLP_DEFAULT if self.otel_traces_exporter == "otlp" else None
+
+    @property
+    def traces_service(self) -> str:
+        """What traces call this service."""
+        return self.otel_service_name
 
 
 @dataclass(frozen=True)
@@ -272,6 +296,62 @@ def _identity_rules() -> tuple[_Rule, ...]:
             _yes_or_no,
             lambda _: False,
             "whether the project of a good token is made when it is first seen",
+        ),
+    )
+
+
+def _true_or_not(text: str) -> bool:
+    # As OpenTelemetry reads it: whatever is not "true" is false.
+    return text.strip().lower() == "true"
+
+
+def _telemetry_rules() -> tuple[_Rule, ...]:
+    """OpenTelemetry's own variables, as far as they say whether and where to traces are sent.
+
+    What else there is of them (headers, sampling, batches, attributes) the library reads itself.
+    """
+    return (
+        _Rule(
+            "otel_endpoint",
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            _web_address,
+            lambda _: None,
+            "a collector of traces; with it they are on",
+        ),
+        _Rule(
+            "otel_traces_endpoint",
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+            _web_address,
+            lambda _: None,
+            "the collector's whole address for traces, instead",
+        ),
+        _Rule(
+            "otel_traces_exporter",
+            "OTEL_TRACES_EXPORTER",
+            _choice("otlp", "none"),
+            lambda _: "",
+            "otlp: traces are on; none: they are off",
+        ),
+        _Rule(
+            "otel_protocol",
+            "OTEL_EXPORTER_OTLP_PROTOCOL",
+            _choice("http/protobuf"),
+            lambda _: "http/protobuf",
+            "how they are sent",
+        ),
+        _Rule(
+            "otel_service_name",
+            "OTEL_SERVICE_NAME",
+            str,
+            lambda _: "wharfinger",
+            "what traces call this service",
+        ),
+        _Rule(
+            "otel_sdk_disabled",
+            "OTEL_SDK_DISABLED",
+            _true_or_not,
+            lambda _: False,
+            "true: no traces, whatever else says",
         ),
     )
 
@@ -496,6 +576,7 @@ def _rules(environment: Mapping[str, str]) -> tuple[_Rule, ...]:
             lambda _: "text",
             "how it is logged, on standard error",
         ),
+        *_telemetry_rules(),
     )
 
 

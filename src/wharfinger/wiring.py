@@ -47,6 +47,7 @@ from wharfinger.service.registries import Registries
 from wharfinger.service.schedules import Schedules
 from wharfinger.service.swr import SwrAccounts
 from wharfinger.service.synchronise import Synchroniser
+from wharfinger.service.telemetry import traces
 from wharfinger.service.telling import Teller
 from wharfinger.service.trail import Trail
 from wharfinger.service.webhooks import Webhooks
@@ -629,6 +630,14 @@ async def open_house(
     settings: Settings, address: DatabaseAddress, *, max_connections: int = 8
 ) -> AsyncIterator[House]:
     """Wire everything to one database, for as long as the context lasts."""
+    async with traces(settings), _furnished(settings, address, max_connections) as house:
+        yield house
+
+
+@contextlib.asynccontextmanager
+async def _furnished(
+    settings: Settings, address: DatabaseAddress, max_connections: int
+) -> AsyncIterator[House]:
     database = Database(address, max_connections=max_connections)
     connector = procrastinate.PsycopgConnector(
         conninfo=address.app,

@@ -41,6 +41,7 @@ READING = {
     "audit strangers",
     "image history",
     "registry list",
+    "report",
     "registry repositories",
     "registry held",
     "registry test",

@@ -11,6 +11,7 @@ def test_a_label_is_set_listed_filtered_by_and_removed(commands, add_registry):
     shown = commands.json("label", "list", *of)
     owned = commands.json("images", *of, "--label", "owner=payments")
     nothing = commands.json("images", *of, "--label", "environment=prod")
+    table = commands("images", *of, "--limit", "1").stdout
     commands("label", "remove", "labelled", "owner", *of)
     commands("label", "remove", "labelled", "owner", *of, code=1)
 
@@ -21,6 +22,7 @@ def test_a_label_is_set_listed_filtered_by_and_removed(commands, add_registry):
     assert len(owned) == 12
     assert {tuple(image["labels"].items()) for image in owned} == {(("owner", "payments"),)}
     assert nothing == []
+    assert ("labels" in table, "owner=payments" in table) == (True, True), table
 
 
 def test_what_is_no_label_is_refused_by_name(commands, add_registry):

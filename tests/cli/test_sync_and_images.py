@@ -222,3 +222,34 @@ def test_a_reader_who_has_seen_enough_hears_no_complaint(commands, synced):
     assert process.stderr.read() == ""
     process.stderr.close()
     process.wait(30)
+
+
+def test_what_belongs_to_an_image_is_shown_and_filtered_by(commands):
+    world = made_up_world(1, 2)
+    path, (first, second) = world.owned()[0].path, sorted(world.owned()[0].tags)
+    beside = world.tag(path, first).content.digest.replace(":", "-")
+    for suffix in ("sig", "sbom"):
+        world.push(path, f"{beside}.{suffix}")
+    with Upstream(world).running_in_thread() as upstream:
+        commands("project", "create", "signed", "--id", "signed")
+        commands(
+            *("registry", "add", "--project", "signed", "--name", "swr", "--kind", "SwrPrivate"),
+            *("--address", upstream.url, "--access-key", upstream.key.access_key),
+            "--secret-key-stdin",
+            stdin=upstream.key.secret_key,
+        )
+        commands("sync", "--project", "signed")
+    of = ("images", "--project", "signed")
+    refused = commands(*of, "--signed", "--at", "2026-11-01T00:00:00Z", code=2)
+
+    (image,) = commands.json(*of, "--signed", "--sbom")
+
+    assert (image["tag"], image["signed"], image["has_sbom"]) == (first, True, True)
+    assert [one["kind"] for one in image["attachments"]] == ["sbom", "signature"]
+    assert second in {one["tag"] for one in commands.json(*of, "--unsigned", "--no-sbom")}
+    assert commands.json(*of, "--signed", "--no-sbom") == []
+    table = commands(*of, "--tag", first).stdout
+    assert "sbom, signature" in table
+    (row,) = csv.DictReader(io.StringIO(commands(*of, "--signed", "--format", "csv").stdout))
+    assert row["attachments"].startswith("sbom=sha256:")
+    assert "known of the current list only" in refused.stderr

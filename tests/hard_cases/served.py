@@ -25,6 +25,7 @@ def serve_image(server: Scripted, path: str, tag: str) -> tuple[str, str, str]:
     server.route(f"HEAD /v2/{path}/manifests/{tag}", answer)
     server.route(f"GET /v2/{path}/manifests/{content.digest}", answer)
     server.route(f"GET /v2/{path}/blobs/{content.image_id}", Answer(body=content.config))
+    server.route(f"GET /v2/{path}/referrers/{content.digest}", Answer(status=404))
     return path, tag, content.digest
 
 

@@ -45,7 +45,7 @@ async def test_the_digest_is_that_of_the_bytes_however_they_are_set(yard):
         answer = Answer(body=raw, headers={"Content-Type": DOCKER_MANIFEST})
         registry.expect("GET /v2/app/manifests/v1", answer)
         registry.expect(f"GET /v2/app/blobs/{digest_of(config)}", Answer(body=config))
-        await yard.add_oci(registry)
+        await yard.add_oci(registry, referrers=False)
 
         run = await yard.sync()
 

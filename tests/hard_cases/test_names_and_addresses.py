@@ -31,7 +31,7 @@ async def test_swr_is_asked_for_a_dollar_where_the_name_has_a_slash(yard, upstre
     assert upstream.requests(r"/repos/deep%24er%24app/tags")
 
 
-@pytest.mark.hard_case("H20", guard="wharfinger.sources.oci:_split")
+@pytest.mark.hard_case("H20", guard="wharfinger.sources._paths:split_path")
 async def test_names_of_every_length_case_and_script_are_told_apart(yard, registry):
     paths = ["a/b", "a/b/c", "a/b/c/d", "team/" + "x" * 250]
     tags = ["v1", "V1", "t" * 128, "sha256-" + "a" * 64 + ".sig", "sha256-" + "a" * 64 + ".att"]

@@ -100,6 +100,8 @@ def test_facets_count_what_the_same_filters_list(house, filled):
         "enterprise_projects": {"0": 5},
         "namespaces": {"team": 4, "base": 1},
         "more_namespaces": False,
+        "labels": {},
+        "more_labels": [],
     }
     assert counted["facets"]["total"] == len(listed(house, filled, tag_contains="v")) == 3
     assert counted["facets"]["namespaces"] == {"team": 3}

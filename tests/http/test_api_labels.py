@@ -53,6 +53,33 @@ def test_a_label_is_inherited_and_the_nearest_one_counts(house, filled):
     }
 
 
+def facets(house, tenant, query=""):
+    _, _, body = ask(house, tenant, f"/images/facets{query}")
+    return body["facets"]["labels"]
+
+
+def test_facets_count_by_the_label_that_counts_and_what_has_none(house, filled):
+    put(house, filled, filled.swr, "owner", value="platform")
+    put(house, filled, filled.swr, "owner", value="payments", namespace="team")
+    put(house, filled, filled.swr, "owner", value="payments", namespace="base")
+    put(house, filled, filled.swr, "owner", value="tooling", namespace="team", repository="tool")
+    put(house, filled, filled.swr, "environment", value="prod", namespace="team")
+    put(house, filled, filled.swr, "purpose", value="tests")
+
+    assert facets(house, filled) == {
+        "owner": {"payments": 2, "tooling": 1},
+        "environment": {"prod": 2, "": 1},
+    }
+    assert facets(house, filled, "?namespace=team") == {
+        "owner": {"payments": 1, "tooling": 1},
+        "environment": {"prod": 2},
+    }
+    assert facets(house, filled, "?tag=b&label=owner%3Dpayments") == {
+        "owner": {"payments": 1},
+        "environment": {"": 1},
+    }
+
+
 def test_a_filter_means_the_label_that_counts(house, filled):
     put(house, filled, filled.swr, "owner", value="platform")
     put(house, filled, filled.swr, "owner", value="payments", namespace="team")

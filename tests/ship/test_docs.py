@@ -65,7 +65,7 @@ def test_every_setting_is_documented_with_its_flag():
     page = text_of("settings.md")
 
     rows = {s.variable for s in read_settings({}, {}).described}
-    assert rows == set(re.findall(r"^\| `(WHARFINGER_\w+)`", page, re.MULTILINE))
+    assert rows == set(re.findall(r"^\| `((?:WHARFINGER|OTEL)_\w+)`", page, re.MULTILINE))
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -5,6 +5,7 @@ import contextlib
 
 from wharfinger.domain.model import RegistryCredential
 from wharfinger.testing.faults import Answer
+from wharfinger.testing.gitlab import GitlabBehaviour, GitlabUpstream
 from wharfinger.testing.harbor import ADMINISTRATOR, HarborUpstream
 from wharfinger.testing.jfrog import JfrogBehaviour, JfrogUpstream
 from wharfinger.testing.model import World
@@ -123,6 +124,26 @@ async def harbor_stage(*projects):
             tags=r"/artifacts\?",
             options={"projects": projects},
             secrets=(credential.secret, pair, "Bearer "),
+        )
+
+
+@contextlib.asynccontextmanager
+async def gitlab_stage(*groups, **behaviour):
+    """Read group by group, of which one is there and empty."""
+    async with GitlabUpstream(World(), GitlabBehaviour(**behaviour)) as upstream:
+        for group in groups:
+            upstream.world.namespace(group)
+        reader = reader_of(upstream)
+        pair = base64.b64encode(f"{reader.identity}:{reader.secret}".encode()).decode()
+        yield Stage(
+            server=upstream,
+            credential=reader,
+            push=upstream.world.push,
+            expected=upstream.world.images,
+            repositories=r"/registry/repositories\?",
+            tags="/tags/list",
+            options={"groups": groups},
+            secrets=(upstream.gitlab.token, pair, "Bearer "),
         )
 
 

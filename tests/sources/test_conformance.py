@@ -1,13 +1,17 @@
 """Every kind runs the suite, and nothing that is a kind escapes it."""
 
 import pkgutil
+import tomllib
+from pathlib import Path
 
 import pytest
-from stages import enterprise_stage, harbor_stage, jfrog_stage, oci_stage, swr_stage
+from stages import enterprise_stage, gitlab_stage, harbor_stage, jfrog_stage, oci_stage, swr_stage
 
 import wharfinger.sources
 from wharfinger.sources import KINDS
 from wharfinger.testing.source_suite import SourceSuite
+
+ROOT = Path(__file__).parents[2]
 
 
 class TestSwrPrivate(SourceSuite):
@@ -118,8 +122,36 @@ class TestJfrogByDockersApi(SourceSuite):
             yield stage
 
 
+class TestGitlab(SourceSuite):
+    kind = "Gitlab"
+
+    @pytest.fixture
+    async def stage(self):
+        async with gitlab_stage("team", "other") as stage:
+            yield stage
+
+
+class TestGitlabBehindAProxy(SourceSuite):
+    """Which drops the header fields that tell of further pages."""
+
+    kind = "Gitlab"
+
+    @pytest.fixture
+    async def stage(self):
+        async with gitlab_stage("team", "other", page_headers=False) as stage:
+            yield stage
+
+
 def test_every_kind_runs_the_suite():
     assert {suite.kind for suite in SourceSuite.__subclasses__()} == set(KINDS)
+
+
+def test_no_kind_may_know_another():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    contracts = settings["tool"]["importlinter"]["contracts"]
+    (independent,) = (one["modules"] for one in contracts if one["type"] == "independence")
+
+    assert set(independent) == {place.partition(":")[0] for place in KINDS.values()}
 
 
 def test_every_module_of_a_kind_is_registered():

@@ -66,6 +66,21 @@ async def test_a_moved_batch_closes_the_versions_before_it(database, owner):
     assert spans == [(True, True)] * 60
 
 
+async def test_what_arrived_is_told_before_what_moved(database, owner):
+    known, new = repositories(owner, 2), repositories(owner, 1)
+    await publish(database, owner, known, version="one")
+
+    await publish(database, owner, [*known, *new], version="two")
+
+    told = owner.execute("SELECT kind, count(*), min(seq), max(seq) FROM event GROUP BY kind")
+    assert sorted(told.fetchall()) == [("added", 60, 1, 60), ("moved", 40, 61, 100)]
+    open_ = owner.execute(
+        "SELECT count(*) FROM image_version v JOIN event e ON e.image_id = v.image_id"
+        " AND e.seq = v.from_seq AND e.digest_after = v.digest WHERE v.to_seq IS NULL"
+    )
+    assert open_.fetchone() == (60,)
+
+
 @pytest.mark.hard_case("H27", guard="wharfinger.store.writing:publish_unit")
 async def test_readers_see_a_repository_as_it_was_or_as_it_is(database, owner):
     ids = repositories(owner, 3)

@@ -10,7 +10,7 @@ from wharfinger.domain.errors import InvalidParameterError
 from wharfinger.domain.model import RegistryCredential, RunOutcome
 from wharfinger.store.registries import NewRegistry, RegistryChange
 from wharfinger.testing.model import made_up_world
-from wharfinger.testing.oci import OciUpstream
+from wharfinger.testing.oci import OciBehaviour, OciUpstream
 
 HIDDEN = "SELECT count(*) FROM image WHERE hidden"
 
@@ -248,3 +248,31 @@ async def test_new_credentials_are_used_by_the_next_sync(yard, upstream):
     assert refused.outcome is RunOutcome.FAILED
     assert run.outcome is RunOutcome.COMPLETE
     assert yard.stored() == upstream.world.images()
+
+
+async def test_names_that_are_spelled_out_may_be_one_too_many(yard):
+    async with OciUpstream(made_up_world(0, 0), OciBehaviour(catalog_status=404)) as registry:
+        for path in ("team/web", "team/api", "other/app"):
+            registry.world.push(path, "v1")
+        await yard.add_oci(registry, repositories=["team/{web,api,job}"])
+
+        run = await yard.sync()
+
+    assert run.outcome is RunOutcome.COMPLETE
+    assert {path for path, _, _ in yard.stored()} == {"team/web", "team/api"}
+
+
+async def test_what_a_pattern_no_longer_covers_is_hidden_and_not_retired(yard):
+    async with OciUpstream(made_up_world(0, 0)) as registry:
+        for path in ("team-a/app", "team-b/app", "team-b/web"):
+            registry.world.push(path, "v1")
+        await yard.add_oci(registry, repositories=["team-*/*"])
+        await yard.sync()
+
+        narrower = RegistryChange(options={"repositories": ["team-?/app"]})
+        await yard.house.registries.change(yard.caller, "other", narrower)
+        run = await yard.sync()
+
+    assert (run.outcome, run.retired) == (RunOutcome.COMPLETE, 0)
+    assert {path for path, _, _ in yard.stored()} == {"team-a/app", "team-b/app"}
+    assert kinds(yard) == ["added"] * 3 + ["hidden"]

@@ -99,8 +99,9 @@ async def test_a_push_is_visible_without_a_sync_and_costs_its_own_repository(yar
     assert yard.owner.execute(RUNS).fetchall()[1][:3] == ("hint", "complete", 1)
     asked = [r.path for r in upstream.requests()[before:]]
     assert all(path in p for p in asked)
-    # One page of tags, a HEAD for each of five, the manifest and the config of the new one.
-    assert len(asked) == 8
+    # One page of tags, a HEAD for each of five, the manifest and the config of the new one, and
+    # what belongs to each of the five.
+    assert len(asked) == 13
 
 
 @pytest.mark.hard_case("H30", guard="wharfinger.sources.oci:_Event.tells_of_a_manifest")

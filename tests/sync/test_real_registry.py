@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from real_registry import MISSING, OCI_MANIFEST, PASSWORD, USER, running_registry
 
 from wharfinger.domain.model import RegistryCredential, RunOutcome
-from wharfinger.store.registries import NewRegistry
+from wharfinger.store.registries import NewRegistry, RegistryChange
 
 pytestmark = [
     pytest.mark.docker_registry,
@@ -158,3 +160,76 @@ async def test_a_registry_with_a_password_is_read_with_it_and_not_without(yard, 
     assert (refused.outcome, refused.reasons[0].code) == (RunOutcome.FAILED, "unauthorised")
     assert read.outcome is RunOutcome.COMPLETE
     assert yard.stored() == {("single", "v1", digest)}
+
+
+def shown(yard) -> dict[tuple[str, str], list[str]]:
+    """What the store shows beside each image: kinds by repository and tag."""
+    rows = yard.owner.execute(
+        """
+        SELECT r.namespace || '/' || r.name, i.tag, array_agg(a.kind ORDER BY a.kind)
+        FROM image i JOIN repository r ON r.id = i.repository_id
+        JOIN attachment a ON a.repository_id = i.repository_id AND a.subject = i.digest
+        WHERE i.retired_at IS NULL GROUP BY 1, 2
+        """
+    ).fetchall()
+    return {(path, tag): kinds for path, tag, kinds in rows}
+
+
+async def test_what_other_clients_push_beside_an_image_and_copy_with_it_belongs_to_it(
+    yard, registry, tmp_path
+):
+    """Oras pushes as cosign names it; skopeo copies image and signature, as mirrors do."""
+    client_of_oras = pytest.importorskip("oras.client")
+    digest = registry.push_image("team/app", "v1")
+    registry.push_image("team/app", "v2", seed="other")
+    host = registry.url.removeprefix("http://")
+    beside = digest.replace(":", "-")
+    payload = tmp_path / "payload.json"
+    payload.write_text("{}")
+    oras = client_of_oras.OrasClient(hostname=host, insecure=True)
+    for suffix, media_type in (
+        ("sig", "application/vnd.dev.cosign.simplesigning.v1+json"),
+        ("sbom", "text/spdx+json"),
+    ):
+        oras.push(
+            target=f"{host}/team/app:{beside}.{suffix}",
+            files=[f"{payload}:{media_type}"],
+            disable_path_validation=True,
+        )
+    oras.session.close()
+    await yard.add(other(registry), NOBODY)
+    first = await yard.sync()
+    before = shown(yard)
+
+    for tag in ("v1", f"{beside}.sig"):
+        await copied(f"docker://{host}/team/app:{tag}", f"docker://{host}/mirror/app:{tag}")
+    second = await yard.sync()
+
+    assert before == {("team/app", "v1"): ["sbom", "signature"]}
+    assert shown(yard) == before | {("mirror/app", "v1"): ["signature"]}
+    assert [run.outcome for run in (first, second)] == [RunOutcome.COMPLETE] * 2
+    # The pushed artifacts are no images.
+    assert yard.value("SELECT sum(live_images) FROM repository") == 3
+
+
+async def copied(source, target) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *("skopeo", "--insecure-policy", "copy", "--quiet", "--preserve-digests"),
+        *("--src-tls-verify=false", "--dest-tls-verify=false", source, target),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, complaint = await process.communicate()
+    assert process.returncode == 0, complaint.decode()
+
+
+async def test_a_registry_without_lists_of_referrers_costs_one_request_more(yard, registry):
+    fill(registry)
+    await yard.add(other(registry), NOBODY)
+    run = await yard.sync()
+    await yard.house.registries.change(
+        yard.caller, "real", RegistryChange(options={"referrers": False})
+    )
+    without = await yard.sync(full=True)
+
+    # Of nine images the first sync read manifests and configs as well.
+    assert run.requests == without.requests + 9 * 2 + 1

@@ -383,3 +383,51 @@ async def test_a_webhook_of_a_project_that_is_not_read_is_ignored(yard, harbor):
     receipt = await yard.house.hints.receive(made.token, yard.caller.project_id, registry_id, body)
 
     assert (receipt.repositories, receipt.ignored) == (0, 1)
+
+
+async def test_what_belongs_to_an_image_is_told_by_the_list_itself(yard, harbor):
+    signed, bare = (harbor.push("team/app", tag) for tag in ("signed", "bare"))
+    harbor.attach(signed.digest, "signature.notation")
+    harbor.attach(bare.digest, "sbom.harbor")
+    await add(yard, harbor)
+
+    await yard.sync()
+    before = kinds_by_tag(yard)
+    harbor.attach(bare.digest, "signature.cosign")
+    harbor.detach(signed.digest)
+    await yard.sync(full=True)
+
+    assert before == {"signed": ["signature"], "bare": ["sbom"]}
+    assert kinds_by_tag(yard) == {"bare": ["sbom", "signature"]}
+    assert harbor.requests("/accessories") == harbor.requests("/referrers/") == []
+
+
+async def test_an_image_that_is_held_keeps_what_belongs_to_it(yard, harbor):
+    signed = harbor.push("team/app", "signed")
+    harbor.push("team/app", "other")
+    harbor.attach(signed.digest, "signature.notation")
+    await add(yard, harbor)
+    await yard.sync()
+
+    harbor.delete_artifact("team/app", signed.digest)
+    # What the first listing under other settings lacks is held.
+    await yard.house.registries.change(
+        yard.caller, "harbour", RegistryChange(options={"page_size": 50})
+    )
+    held = await yard.sync(full=True)
+    meanwhile = kinds_by_tag(yard)
+    await yard.house.held.accept(yard.caller, "harbour", images=None)
+
+    assert (held.outcome, meanwhile) == (RunOutcome.HELD, {"signed": ["signature"]})
+    assert yard.value("SELECT count(*) FROM attachment") == 0
+
+
+def kinds_by_tag(yard):
+    rows = yard.owner.execute(
+        """
+        SELECT i.tag, array_agg(a.kind ORDER BY a.kind) FROM image i
+        JOIN attachment a ON a.repository_id = i.repository_id AND a.subject = i.digest
+        WHERE i.retired_at IS NULL AND i.tag IS NOT NULL GROUP BY 1
+        """
+    )
+    return dict(rows.fetchall())

@@ -10,6 +10,7 @@ from wharfinger.domain.errors import InvalidParameterError
 from wharfinger.domain.model import RegistryCredential, RunOutcome
 from wharfinger.sources import read_notification
 from wharfinger.store.registries import NewRegistry
+from wharfinger.testing.content import OCI_INDEX, artifact, index_of
 from wharfinger.testing.jfrog import JfrogUpstream
 from wharfinger.testing.model import made_up_world
 from yard import PROJECT
@@ -165,3 +166,18 @@ async def test_one_image_that_cannot_be_read_costs_no_other(yard, artifactory):
     assert run.outcome is RunOutcome.PARTIAL
     assert [r.repository for r in run.reasons] == [f"bench-04/{broken}"]
     assert yard.stored() == {i for i in artifactory.world.images() if not i[0].endswith(broken)}
+
+
+async def test_a_tag_that_lists_what_belongs_to_an_image_is_read(yard, artifactory):
+    path, tag = "bench-01/service-00001", "v1.0"
+    subject = artifactory.world.tag(path, tag).content.digest
+    signature = artifact("s", "application/vnd.cncf.notary.signature", subject=subject, created="")
+    listed = index_of("l", (signature,), created="", media_type=OCI_INDEX)
+    artifactory.world.push(path, subject.replace(":", "-"), content=listed)
+    await add(yard, artifactory)
+
+    run = await yard.sync()
+
+    assert (run.outcome, run.reasons) == (RunOutcome.COMPLETE, ())
+    rows = yard.owner.execute("SELECT subject, digest, kind FROM attachment").fetchall()
+    assert rows == [(subject, signature.digest, "signature")]

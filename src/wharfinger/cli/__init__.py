@@ -20,6 +20,7 @@ from wharfinger.cli import (
     migrate,
     people,
     registries,
+    report,
     schedules,
     serve,
     show_settings,
@@ -51,6 +52,7 @@ app.command("restore")(backups.restore)
 app.command("upgrade-check")(upgrades.upgrade_check)
 app.command("doctor")(doctor.doctor)
 app.command("changes")(history.changes)
+app.command("report")(report.report)
 app.command("settings")(show_settings.settings)
 app.add_typer(people.projects, name="project")
 app.add_typer(people.credentials, name="credential")

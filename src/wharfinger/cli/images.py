@@ -142,6 +142,7 @@ async def _past_rows(images: AsyncIterator[PastImage]) -> AsyncIterator[ImageIte
 
 
 async def _write_table(rows: AsyncIterator[ImageItem]) -> None:
+    read = [row async for row in rows]
     shown = [
         (
             row.registry,
@@ -151,10 +152,14 @@ async def _write_table(rows: AsyncIterator[ImageItem]) -> None:
             f"{row.size / 1e6:,.1f} MB",
             f"{row.updated_at:%Y-%m-%d %H:%M}",
             _belonging(row),
+            ", ".join(f"{key}={value}" for key, value in sorted((row.labels or {}).items())),
         )
-        async for row in rows
+        for row in read
     ]
-    print_table(["registry", "repository", "tag", "digest", "size", "updated", "with"], shown)
+    columns = ["registry", "repository", "tag", "digest", "size", "updated", "with", "labels"]
+    # Without any label there is no column for them.
+    width = len(columns) if any(row.labels for row in read) else len(columns) - 1
+    print_table(columns[:width], [cells[:width] for cells in shown])
 
 
 def _belonging(row: ImageItem) -> str:

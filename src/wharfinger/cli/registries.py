@@ -95,7 +95,7 @@ def add(
     enterprise_project: EnterpriseProjectOption = None,
     repository: Annotated[
         list[str] | None,
-        typer.Option(help="Other: read this repository instead of the catalog; repeatable."),
+        typer.Option(help="Other: read this instead of the catalog, or team/{a,b}; repeatable."),
     ] = None,
     option: Annotated[
         list[str] | None,

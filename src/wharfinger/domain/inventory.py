@@ -119,7 +119,9 @@ class Worth(msgspec.Struct, frozen=True, kw_only=True):
 class Facets(msgspec.Struct, frozen=True, kw_only=True):
     """How many images match, in all and by each value, the most first.
 
-    ``more_namespaces`` says that there are others than those named.
+    ``more_namespaces`` says that there are others than those named. ``labels`` has the keys of
+    ``FACET_LABELS`` that are in use, with "" for what has no such label; ``more_labels`` names
+    those of them that have more values.
     """
 
     total: int
@@ -128,6 +130,8 @@ class Facets(msgspec.Struct, frozen=True, kw_only=True):
     enterprise_projects: dict[str, int]
     namespaces: dict[str, int]
     more_namespaces: bool
+    labels: dict[str, dict[str, int]]
+    more_labels: list[str]
 
 
 class ListedAttachment(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -11,6 +11,8 @@ from wharfinger.domain.errors import InvalidParameterError
 MOST_LABELS = 10_000
 # What most people ask for; any other key is as good.
 OWNER, ENVIRONMENT = "owner", "environment"
+# What images are counted by.
+FACET_LABELS = (OWNER, ENVIRONMENT)
 _KEY = re.compile(r"[a-z][a-z0-9_.-]{0,62}")
 
 

@@ -92,15 +92,26 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
 OURSELVES = Caller(project_id="", project_name="", principal="wharfinger")
 
 
+# How HSS calls kinds of registry.
+HSS_KINDS = ("SwrPrivate", "SwrShared", "SwrEnterprise", "Harbor", "Jfrog", "Other")
+
+
+def hss_kind(kind: str) -> str:
+    """How HSS calls a kind; one that it has no word for is ``Other``."""
+    return kind if kind in HSS_KINDS else "Other"
+
+
 class RepositoryFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Which repositories are wanted: patterns of paths, in which ``*`` stands for anything.
 
-    No ``include`` stands for everything, as no ``named`` does, which holds whole paths, and no
-    ``namespaces``; ``exclude`` wins.
+    No ``include`` stands for everything, as no ``named`` does, which holds paths or patterns, no
+    ``namespaces``, and no ``below``, which holds paths and covers what lies at or below them;
+    ``exclude`` wins.
     """
 
     named: tuple[str, ...] = ()
     namespaces: tuple[str, ...] = ()
+    below: tuple[str, ...] = ()
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
 
@@ -108,13 +119,15 @@ class RepositoryFilter(msgspec.Struct, frozen=True, kw_only=True):
         """Whether a repository is wanted."""
         path = f"{namespace}/{name}" if namespace else name
         named = not self.named or path in self.named
+        named = named or any(fnmatchcase(path, p) for p in self.named if "*" in p or "?" in p)
         inside = not self.namespaces or namespace in self.namespaces
+        inside &= not self.below or any(f"{path}/".startswith(f"{p}/") for p in self.below)
         included = not self.include or any(fnmatchcase(path, p) for p in self.include)
         return named and inside and included and not any(fnmatchcase(path, p) for p in self.exclude)
 
     def __bool__(self) -> bool:
         """Whether anything is left out."""
-        return bool(self.named or self.namespaces or self.include or self.exclude)
+        return any((self.named, self.namespaces, self.below, self.include, self.exclude))
 
 
 class RegistryRef(msgspec.Struct, frozen=True, kw_only=True):
@@ -217,7 +230,7 @@ class Platform(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     image_id: str = ""  # the child's config digest, where known
 
 
-class Image(msgspec.Struct, frozen=True, kw_only=True):
+class Image(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a digest is. Content-addressed: it holds for every tag that names the digest.
 
     ``image_id`` is the digest of the config; of an index its own digest. ``size`` is in bytes:

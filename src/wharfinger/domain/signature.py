@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import hashlib
 import hmac
+import re
 from collections.abc import Collection, Sequence
 from urllib.parse import quote, unquote, unquote_plus
 
@@ -17,6 +19,10 @@ CONTENT_HASH_HEADER = "x-sdk-content-sha256"
 
 _SIGNED_CONTENT_TYPES = ("application/json", "application/bson")
 
+# What means itself in a path, however often it is decoded and encoded.
+_UNRESERVED = re.compile(r"[A-Za-z0-9._~/-]*")
+_HASH_OF_NOTHING = hashlib.sha256().hexdigest()
+
 
 def canonical_path(raw_path: str) -> str:
     """Return the path as it is signed: every segment decoded and encoded again, ``/`` at the end.
@@ -25,11 +31,17 @@ def canonical_path(raw_path: str) -> str:
     (``%2F`` and ``/``, a final ``/`` or none) have the same canonical form, so a server must
     route on what it verified.
     """
-    segments = unquote(raw_path, errors="surrogateescape").split("/")
-    path = "/".join(_encode(segment) for segment in segments)
+    path = raw_path if _UNRESERVED.fullmatch(raw_path) else _encoded_again(raw_path)
     return path if path.endswith("/") else path + "/"
 
 
+def _encoded_again(raw_path: str) -> str:
+    segments = unquote(raw_path, errors="surrogateescape").split("/")
+    return "/".join(_encode(segment) for segment in segments)
+
+
+# A sync signs the same few queries thousands of times.
+@functools.lru_cache(maxsize=64)
 def canonical_query(raw_query: str) -> str:
     """Return the query as it is signed: pairs sorted while decoded, then encoded.
 
@@ -93,7 +105,7 @@ def payload_hash(
         content_type = _only_value(headers, "content-type").lower()
         if claimed == UNSIGNED_PAYLOAD and not content_type.startswith(_SIGNED_CONTENT_TYPES):
             return UNSIGNED_PAYLOAD
-    return hashlib.sha256(body).hexdigest()
+    return hashlib.sha256(body).hexdigest() if body else _HASH_OF_NOTHING
 
 
 def string_to_sign(request: str, date_header: str) -> str:
@@ -103,7 +115,7 @@ def string_to_sign(request: str, date_header: str) -> str:
 
 def signature(secret_key: str, text: str) -> str:
     """Return the signature of ``text`` in hex."""
-    return hmac.new(_bytes(secret_key), _bytes(text), hashlib.sha256).hexdigest()
+    return hmac.digest(_bytes(secret_key), _bytes(text), "sha256").hex()
 
 
 def expected_signature(

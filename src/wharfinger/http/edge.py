@@ -13,6 +13,7 @@ from urllib.parse import unquote_to_bytes
 import structlog
 from litestar.types import HTTPScope
 
+from wharfinger.domain import tracing
 from wharfinger.domain.errors import OverRateError
 from wharfinger.http.answers import (
     RETRY_AFTER_S,
@@ -54,6 +55,9 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # Whoever asks whether we are well must not be told that somebody else asks too much.
 _UNCOUNTED = frozenset({"/healthz", "/readyz"})
 _CLOSE = (b"connection", b"close")
+_TRACE_HEADERS = frozenset({b"traceparent", b"tracestate"})
+# Whoever watches us asks every few seconds: that is in no trace.
+_WATCHED = frozenset({b"/healthz", b"/readyz", b"/metrics"})
 
 
 class _RefusedError(Exception):
@@ -96,7 +100,38 @@ class Edge:
         request_id = said or uuid.uuid4().hex
         # Whatever is logged on the way, and by the jobs that the request leaves behind, has it.
         with structlog.contextvars.bound_contextvars(request_id=request_id):
-            await self._receive(scope, receive, send, request_id)
+            if tracing.is_on() and scope["raw_path"] not in _WATCHED:
+                await self._trace(scope, receive, send, request_id)
+            else:
+                await self._receive(scope, receive, send, request_id)
+
+    async def _trace(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+        """Make a span of the request, in the trace that it says it belongs to."""
+        method = scope["method"]
+        carried = {
+            name.decode("latin-1"): value.decode("latin-1")
+            for name, value in scope["headers"]
+            if name in _TRACE_HEADERS
+        }
+        with tracing.span(
+            method,
+            "server",
+            carried=carried,
+            http_request_method=method,
+            wharfinger_request_id=request_id,
+        ) as span:
+
+            async def tell(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    span.tell(http_response_status_code=message["status"])
+                    if message["status"] >= 500:
+                        span.fail(str(message["status"]))
+                await send(message)
+
+            await self._receive(scope, receive, tell, request_id)
+            if route := scope.get("path_template"):
+                span.rename(f"{method} {route}")
+                span.tell(http_route=route)
 
     async def _receive(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         incoming = _Incoming(scope, receive, self._room, self._services.limits)

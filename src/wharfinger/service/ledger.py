@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import datetime as dt
 import ipaddress
 from collections import Counter
@@ -178,7 +179,8 @@ class Ledger:
 
     def _wake(self) -> None:
         if self._writer is None or self._writer.done():
-            self._writer = asyncio.create_task(self._write())
+            # It writes for many calls, and is no part of the one that came first.
+            self._writer = asyncio.create_task(self._write(), context=contextvars.Context())
 
     async def _write(self) -> None:
         while self._entries or self._samples or self._past or self._now:

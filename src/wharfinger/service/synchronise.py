@@ -14,6 +14,7 @@ from wharfinger.domain.model import (
     RunState,
     TaskFilter,
     TaskProgress,
+    hss_kind,
 )
 from wharfinger.store import audit, registries, runs
 from wharfinger.store.database import Connection, Database
@@ -213,7 +214,9 @@ def choose_registries(known: Mapping[str, str], chosen: Sequence[tuple[str, str]
     wanted: list[str] = []
     for asked_id, kind in chosen:
         registry_id = _canonical(asked_id)
-        found = [i for i, k in known.items() if kind in ("", k) and registry_id in ("", i)]
+        found = [
+            i for i, k in known.items() if kind in ("", hss_kind(k)) and registry_id in ("", i)
+        ]
         if not found:
             which = f"with the id {asked_id}" if asked_id else "at all"
             raise NotFoundError(f"registry_info: there is no {kind} registry {which}")

@@ -21,6 +21,7 @@ from wharfinger.domain.model import (
     RepositoryFilter,
 )
 from wharfinger.domain.ports import Authorise, Http, Reply, Request, Source
+from wharfinger.sources._paths import spelled_out
 from wharfinger.sources._references import check_reference
 
 T = TypeVar("T")
@@ -35,6 +36,7 @@ KINDS: Mapping[str, str] = {
     "SwrEnterprise": "wharfinger.sources.swr_enterprise:SwrEnterprise",
     "Harbor": "wharfinger.sources.harbor:Harbor",
     "Jfrog": "wharfinger.sources.jfrog:Jfrog",
+    "Gitlab": "wharfinger.sources.gitlab:Gitlab",
     "Other": "wharfinger.sources.oci:Other",
 }
 
@@ -159,8 +161,10 @@ def wanted_repositories(
     """Return what a configuration asks for: its patterns, and what of a registry it names."""
     chosen = read_options(_load(kind).Options, options)
     return RepositoryFilter(
-        named=tuple(getattr(chosen, "repositories", ())),
+        named=spelled_out(getattr(chosen, "repositories", ())),
         namespaces=tuple(getattr(chosen, "projects", ())),
+        # Paths of images are lower case, whatever that of their group is.
+        below=tuple(path.lower() for path in getattr(chosen, "groups", ())),
         include=tuple(include),
         exclude=tuple(exclude),
     )

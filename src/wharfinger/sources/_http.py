@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import functools
+import re
 import socket
 import ssl
 import zlib
@@ -43,6 +44,8 @@ _HARMLESS_HEADERS = frozenset({"accept"})
 
 # What may stand in a URL as it is; "%" because it is encoded already.
 _URL_SAFE = "!#$%&'()*+,/:;=?@[]~"
+# All that may stand in a URL once it is to be sent: printable ASCII, but no backslash.
+_CLEAN = re.compile(r"[!-\[\]-~]*")
 
 
 class RequestCount:
@@ -99,6 +102,8 @@ class AioTransport:
             sock_read=idle_timeout_s,
         )
         self._session: aiohttp.ClientSession | None = None
+        # The host that was checked last: it is nearly always the same one.
+        self._passed = ""
 
     async def send(self, request: Request) -> Reply:
         """Exchange one request for one answer; see ``ports.Transport``.
@@ -157,12 +162,17 @@ class AioTransport:
             raise UnexpectedAnswerError(f"{redacted(url)}: a URL must not hold credentials")
         if not host.isascii() or not _is_clean(url):
             raise UnexpectedAnswerError(f"{redacted(url)}: a URL must be percent-encoded")
+        if host != self._passed:
+            self._check_literal(host, url)
+            self._passed = host
+        return where
+
+    def _check_literal(self, host: str, url: str) -> None:
         if address := literal_address(host):
             self._policy.check(address, host=host)
         elif ":" in host:
             # Names have no colon: the library would connect to this without resolving it.
             raise UnexpectedAnswerError(f"{redacted(url)}: the host is no address")
-        return where
 
     def _open_session(self) -> aiohttp.ClientSession:
         # The session belongs to the running loop, which a constructor need not have.
@@ -225,6 +235,8 @@ async def _read_body(response: aiohttp.ClientResponse, max_bytes: int, url: str)
         return b""
     if (response.content_length or 0) > max_bytes:
         raise _too_large(url, max_bytes)
+    if _is_plain(response):
+        return await response.read()
     chunks, size = [], 0
     async for chunk in _decoded(response, max_bytes + 1, url):
         chunks.append(chunk)
@@ -232,6 +244,16 @@ async def _read_body(response: aiohttp.ClientResponse, max_bytes: int, url: str)
         if size > max_bytes:
             raise _too_large(url, max_bytes)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _is_plain(response: aiohttp.ClientResponse) -> bool:
+    """Whether a body is neither compressed nor of a length that only its end tells."""
+    headers = response.headers
+    return (
+        "Content-Length" in headers
+        and "Content-Encoding" not in headers
+        and "Transfer-Encoding" not in headers
+    )
 
 
 async def _decoded(response: aiohttp.ClientResponse, most: int, url: str) -> AsyncIterator[bytes]:
@@ -256,7 +278,10 @@ async def _decoded(response: aiohttp.ClientResponse, most: int, url: str) -> Asy
 
 
 def _joined_headers(response: aiohttp.ClientResponse) -> dict[str, str]:
-    joined: dict[str, str] = {}
+    joined = {name.lower(): value for name, value in response.headers.items()}
+    if len(joined) == len(response.headers):
+        return joined
+    joined = {}
     for name, value in response.headers.items():
         key = name.lower()
         joined[key] = f"{joined[key]}, {value}" if key in joined else value
@@ -285,7 +310,7 @@ def _redirected(url: str, location: str, headers: Mapping[str, str]) -> tuple[st
 
 def _is_clean(url: str) -> bool:
     """Whether nothing in a URL could end the line it is written on, or be read as another host."""
-    return url.isascii() and not any(char <= " " or char in "\\\x7f" for char in url)
+    return _CLEAN.fullmatch(url) is not None
 
 
 def _too_large(url: str, max_bytes: int) -> TooLargeError:

@@ -10,7 +10,11 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 
 from wharfinger.domain.artifacts import Referrers
-from wharfinger.domain.errors import InvalidParameterError, UnexpectedAnswerError
+from wharfinger.domain.errors import (
+    CredentialsError,
+    InvalidParameterError,
+    UnsupportedError,
+)
 from wharfinger.domain.model import (
     Cursor,
     Image,
@@ -18,16 +22,26 @@ from wharfinger.domain.model import (
     Page,
     RegistryCredential,
     RegistryRef,
-    RepositoryName,
     RepositoryRef,
     TagRef,
 )
 from wharfinger.domain.ports import Http
 from wharfinger.sources._distribution import Distribution
 from wharfinger.sources._oci_login import RegistryLogin
+from wharfinger.sources._paths import (
+    is_pattern,
+    path_of,
+    repository_at,
+    spelled_out,
+    split_path,
+)
 
 _NAME = re.compile(
     r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*"
+)
+
+_NEEDS_A_LIST = (
+    "can only be looked up in one: write the names out, or spell them as {a,b} or {1..9}"
 )
 
 
@@ -37,7 +51,10 @@ class OciOptions:
 
     repositories: tuple[str, ...] = field(
         default=(),
-        metadata={"help": "the repositories to read; without any, the registry's catalog"},
+        metadata={
+            "help": "the repositories to read, {a,b} and {1..9} spelled out, * and ? looked up in"
+            " the catalog; without any, all of that"
+        },
     )
     page_size: Annotated[int, msgspec.Meta(ge=1, le=10000)] = field(
         default=1000, metadata={"help": "rows asked for at a time, 1 to 10000"}
@@ -88,6 +105,7 @@ class Other:
 
     def __init__(self, registry: RegistryRef, credential: RegistryCredential, http: Http) -> None:
         self._options = msgspec.convert(dict(registry.options), OciOptions)
+        self._named = spelled_out(self._options.repositories)
         self._distribution = Distribution(
             kind=self.kind,
             root=registry.address.rstrip("/"),
@@ -111,8 +129,8 @@ class Other:
             raise InvalidParameterError(
                 "options.login", "entra needs a user name, which may be any, and the token"
             )
-        for name in options.repositories:
-            if len(name) > 255 or not _NAME.fullmatch(name):
+        for name in spelled_out(options.repositories):
+            if len(name) > 255 or not _NAME.fullmatch(name.replace("*", "a").replace("?", "a")):
                 raise InvalidParameterError(
                     "options.repositories", f"{name!r} is no repository name (like team/app)"
                 )
@@ -133,24 +151,38 @@ class Other:
         told = [event for event in envelope.events if event.tells_of_a_manifest]
         names = {event.target.repository: None for event in told}
         return Notification(
-            repositories=tuple(map(_split, names)), ignored=len(envelope.events) - len(told)
+            repositories=tuple(map(split_path, names)), ignored=len(envelope.events) - len(told)
         )
 
     async def repositories(self, after: Cursor | None) -> AsyncIterator[Page[RepositoryRef]]:
-        """List the catalog, or the repositories that were named; see ``ports.Source``."""
-        if self._options.repositories:
-            names = dict.fromkeys(self._options.repositories)
-            yield Page(items=tuple(map(_repository, names)), next=None, total=len(names))
+        """List the catalog, or the repositories that were named; see ``ports.Source``.
+
+        Where a pattern was given, the catalog is listed in full: what does not match is left out
+        by whoever knows that it is then hidden and not gone.
+        """
+        names = [name for name in self._named if not is_pattern(name)]
+        patterns = [name for name in self._named if is_pattern(name)]
+        if self._named and not patterns:
+            yield Page(items=tuple(map(repository_at, names)), next=None, total=len(names))
             return
-        async for names_of_page, ahead in self._distribution.catalog(after):
-            yield Page(items=tuple(map(_repository, names_of_page)), next=ahead)
+        try:
+            async for found, ahead in self._distribution.catalog(after):
+                # What is named comes once, with the last page, whether the catalog has it or not.
+                others = [name for name in found if name not in names]
+                rows = others if ahead is not None else [*others, *names]
+                yield Page(items=tuple(map(repository_at, rows)), next=ahead)
+        except (UnsupportedError, CredentialsError) as exc:
+            if patterns:
+                raise type(exc)(f"{exc}; {patterns[0]} {_NEEDS_A_LIST}") from exc
+            raise
 
     async def tags(
         self, repository: RepositoryRef, after: Cursor | None
     ) -> AsyncIterator[Page[TagRef]]:
         """List a repository's tags, each with its digest; see ``ports.Source``."""
-        named = bool(self._options.repositories)
-        path = _path_of(repository)
+        path = path_of(repository)
+        # A name that was spelled out may be one too many; one that was written down is not.
+        named = path in self._options.repositories
         async for tags, ahead in self._distribution.tags_of(path, after, named=named):
             yield Page(items=tuple(tags), next=ahead)
 
@@ -159,31 +191,15 @@ class Other:
     ) -> AsyncIterator[Image]:
         """Read the manifests behind digests, each once; see ``ports.Source``."""
         digests = list(dict.fromkeys(tag.digest for tag in tags))
-        async for image in self._distribution.images(_path_of(repository), digests):
+        async for image in self._distribution.images(path_of(repository), digests):
             yield image
 
     async def referrers(
         self, repository: RepositoryRef, digest: str, tags: Sequence[str] = ()
     ) -> Referrers:
         """List what belongs to a digest; see ``ports.ListsReferrers``."""
-        return await self._distribution.referrers(_path_of(repository), digest, tags)
+        return await self._distribution.referrers(path_of(repository), digest, tags)
 
     async def aclose(self) -> None:
         """Forget the manifests; the connections are the transport's."""
         self._distribution.forget()
-
-
-def _repository(path: str) -> RepositoryRef:
-    split = _split(path)
-    if not split.name or ("/" in path and not split.namespace):
-        raise UnexpectedAnswerError(f"the registry lists {path!r}, which is no repository name")
-    return RepositoryRef(namespace=split.namespace, name=split.name)
-
-
-def _split(path: str) -> RepositoryName:
-    namespace, slash, name = path.partition("/")
-    return RepositoryName(namespace=namespace if slash else "", name=name if slash else path)
-
-
-def _path_of(repository: RepositoryRef) -> str:
-    return "/".join(filter(None, (repository.namespace, repository.name)))

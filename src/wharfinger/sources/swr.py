@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import hashlib
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -61,7 +62,7 @@ class SwrOptions:
     )
 
 
-class _RepositoryRow(msgspec.Struct, frozen=True):
+class _RepositoryRow(msgspec.Struct, frozen=True, gc=False):
     """The kept part of a repository's row; v3 calls its organisation ``namespace_name``."""
 
     name: str
@@ -80,7 +81,7 @@ class _RepositoryRow(msgspec.Struct, frozen=True):
         return self.namespace or self.namespace_name, self.name
 
 
-class _TagRow(msgspec.Struct, frozen=True):
+class _TagRow(msgspec.Struct, frozen=True, gc=False):
     """The kept part of a tag's row; v2 writes ``Tag``, v3 ``tag``."""
 
     upper: str = msgspec.field(name="Tag", default="")
@@ -289,7 +290,7 @@ class _Swr:
         root = f"{self._registry.address.rstrip('/')}/{self._options.api}"
         request = Request(
             method="GET",
-            url=f"{root}/{listing.path}?{urlencode(sorted(query.items()), quote_via=quote)}",
+            url=f"{root}/{listing.path}?{_encoded(tuple(sorted(query.items())))}",
             headers={"Accept": "application/json"},
         )
 
@@ -410,6 +411,12 @@ class _OffsetWalk(Generic[Row]):
         return ListMovedError(f"SWR's list of {self._listing.name} changed while read: {how}")
 
 
+# Thousands of lists are asked for with the same few queries.
+@functools.lru_cache(maxsize=64)
+def _encoded(query: tuple[tuple[str, str], ...]) -> str:
+    return urlencode(query, quote_via=quote)
+
+
 def _repositories(path: str, query: dict[str, str], answer: type[Any]) -> _Listing[_RepositoryRow]:
     return _Listing(
         name="repositories", path=path, query=query, answer=answer, key=lambda row: row.key
@@ -453,21 +460,39 @@ def _fingerprint(row: _RepositoryRow, server_clock: dt.datetime | None) -> str |
 
 
 def _tag(row: _TagRow) -> TagRef:
-    if not row.key or not row.digest:
+    name = row.upper or row.lower
+    digest = row.digest
+    if not name or not digest:
         raise UnexpectedAnswerError("SWR listed a tag without name or digest")
+    created_at = timestamp(row.created)
+    # Most tags were never moved: the same text is the same time.
+    updated_at = created_at if row.updated == row.created else timestamp(row.updated)
     children = _children(row)
-    image = Image(
-        digest=row.digest,
+    if children is not None:
+        image = _index(digest, row, children, created_at)
+    else:
+        image = Image(
+            digest=digest,
+            image_id=row.image_id or digest,
+            size=row.size or 0,
+            created_at=created_at,
+        )
+    return TagRef(tag=name, digest=digest, updated_at=updated_at or created_at, image=image)
+
+
+def _index(
+    digest: str, row: _TagRow, children: _ManifestList, created_at: dt.datetime | None
+) -> Image:
+    return Image(
+        digest=digest,
         # An index has no config: it stands for itself.
-        image_id=(children is None and row.image_id) or row.digest,
+        image_id=digest,
         size=row.size or 0,
-        media_type=children.media_type if children else "",
-        created_at=timestamp(row.created),
-        is_index=children is not None,
-        platforms=tuple(map(_platform, children.manifests)) if children else (),
+        media_type=children.media_type,
+        created_at=created_at,
+        is_index=True,
+        platforms=tuple(map(_platform, children.manifests)),
     )
-    updated_at = timestamp(row.updated) or image.created_at
-    return TagRef(tag=row.key, digest=row.digest, updated_at=updated_at, image=image)
 
 
 def _children(row: _TagRow) -> _ManifestList | None:

@@ -15,6 +15,7 @@ from wharfinger.domain.model import Reason
 from wharfinger.store.database import Connection
 from wharfinger.store.named_sql import queries
 
+# Most are not prepared: a connection would keep the plan of a table that was all but empty.
 _SQL = queries("attachments")
 
 
@@ -81,6 +82,7 @@ async def unasked(
             "listings": list(listings),
             "again": list(again),
         },
+        prepare=False,
     )
     found = [
         Question(repository=row[0], subject=row[1], tags=tuple(row[2]))
@@ -89,7 +91,7 @@ async def unasked(
     if not found:
         return found
     digests = list({question.subject for question in found})
-    cursor = await tx.execute(_SQL["artifacts"], {**scope, "digests": digests})
+    cursor = await tx.execute(_SQL["artifacts"], {**scope, "digests": digests}, prepare=False)
     artifacts = {row[0] for row in await cursor.fetchall()}
     return [question for question in found if question.subject not in artifacts]
 
@@ -111,16 +113,19 @@ async def publish(tx: Connection, scope: Mapping[str, Any], told: Mapping[int, T
             if row not in had
         ]
     names = ("repositories", "subjects", "digests", "kinds", "tags")
+    changed = 0
     if gone:
-        await tx.execute(_SQL["remove"], {**scope, **_columns(names, gone)})
+        values = {**scope, **_columns(names, gone)}
+        changed += (await tx.execute(_SQL["remove"], values, prepare=False)).rowcount
     if new:
-        await tx.execute(_SQL["add"], {**scope, **_columns((*names, "types"), new)})
-    return len(gone) + len(new)
+        values = {**scope, **_columns((*names, "types"), new)}
+        changed += (await tx.execute(_SQL["add"], values)).rowcount
+    return changed
 
 
 async def forget_gone(tx: Connection, scope: Mapping[str, Any]) -> None:
     """Forget what belonged to images that this transaction has taken off the list."""
-    await tx.execute(_SQL["forget_gone"], scope)
+    await tx.execute(_SQL["forget_gone"], scope, prepare=False)
 
 
 async def of_images(
@@ -133,6 +138,7 @@ async def of_images(
     cursor = await tx.execute(
         _SQL["of_images"],
         {"project": project_id, **_columns(("repositories", "digests"), wanted)},
+        prepare=False,
     )
     found: dict[tuple[int, str], list[ListedAttachment]] = defaultdict(list)
     for repository, subject, kind, digest, artifact_type in await cursor.fetchall():
@@ -145,7 +151,7 @@ async def of_images(
 async def _known(
     tx: Connection, scope: Mapping[str, Any], repositories: Sequence[int]
 ) -> Mapping[int, set[_Row]]:
-    cursor = await tx.execute(_SQL["known"], {**scope, "repositories": repositories})
+    cursor = await tx.execute(_SQL["known"], {**scope, "repositories": repositories}, prepare=False)
     known: dict[int, set[_Row]] = defaultdict(set)
     for repository, subject, digest, kind, tag in await cursor.fetchall():
         known[repository].add((subject, digest, kind, tag))

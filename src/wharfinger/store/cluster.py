@@ -58,6 +58,8 @@ _INITIAL_SETTINGS = {
     "work_mem": "16MB",
     "maintenance_work_mem": "128MB",
     "max_wal_size": "2GB",
+    # The log's files need not be written twice; what is committed is flushed all the same.
+    "wal_init_zero": "off",
     "random_page_cost": "1.1",
     "jit": "off",
     "timezone": "UTC",

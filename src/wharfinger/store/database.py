@@ -13,7 +13,9 @@ import psycopg
 from psycopg.rows import TupleRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from wharfinger.domain import tracing
 from wharfinger.domain.errors import SetupError, StoreBusyError, StoreUnavailableError
+from wharfinger.store.spans import TellingCursor
 
 # What a server says that will let us in a little later.
 _PASSING = re.compile("starting up|shutting down|recovery|too many|reserved")
@@ -55,7 +57,7 @@ class Database:
             max_size=max_connections,
             timeout=5,
             check=AsyncConnectionPool.check_connection,
-            configure=_configure,
+            configure=_configure_telling if tracing.is_on() else _configure,
             kwargs={"options": self._options},
         )
 
@@ -197,6 +199,11 @@ async def _configure(connection: Connection) -> None:
     # Plans of prepared statements outlive a change of statistics badly; five uses are enough to
     # know that a statement is hot.
     connection.prepare_threshold = 5
+
+
+async def _configure_telling(connection: Connection) -> None:
+    await _configure(connection)
+    connection.cursor_factory = TellingCursor
 
 
 async def _refuse_a_role_above_the_law(connection: Connection) -> None:

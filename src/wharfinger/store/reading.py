@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import Any
@@ -22,6 +23,7 @@ from wharfinger.domain.inventory import (
     Span,
     Worth,
 )
+from wharfinger.domain.labels import FACET_LABELS
 from wharfinger.domain.model import Platform, VerdictState
 from wharfinger.store import attachments
 from wharfinger.store.database import Connection, Database
@@ -108,6 +110,24 @@ _COUNTED_SINGLY = sql.SQL("""
     SELECT i.repository_id AS id, count(*) AS images FROM image i WHERE {images}
     GROUP BY i.repository_id
 """)
+# A key that nobody has put anywhere in sight costs nothing.
+_FACETS_OF_LABELS = sql.SQL("""
+SELECT %(labels_from)s + k.number, l.value, sum(c.images)::bigint
+FROM counted c JOIN repository r ON r.id = c.id
+    CROSS JOIN unnest(%(label_keys)s::text[]) WITH ORDINALITY AS k (key, number)
+    LEFT JOIN LATERAL (
+        SELECT l.value FROM label l
+        WHERE l.project_id = %(project_id)s AND l.registry_id = r.registry_id AND l.key = k.key
+          AND (l.namespace IS NULL OR l.namespace = r.namespace)
+          AND (l.repository IS NULL OR l.repository = r.name)
+        ORDER BY l.repository NULLS LAST, l.namespace NULLS LAST LIMIT 1
+    ) l ON true
+WHERE {tenant} AND EXISTS (
+    SELECT FROM label a WHERE a.project_id = %(project_id)s
+      AND a.registry_id = ANY(%(registry_ids)s) AND a.key = k.key
+)
+GROUP BY k.number, l.value
+""")
 _FACETS = sql.SQL("""
 WITH counted AS MATERIALIZED ({counted})
 SELECT grouping(g.name, g.kind, g.enterprise_project_id, r.namespace),
@@ -115,10 +135,14 @@ SELECT grouping(g.name, g.kind, g.enterprise_project_id, r.namespace),
 FROM counted c JOIN repository r ON r.id = c.id JOIN registry g ON g.id = r.registry_id
 WHERE {tenant}
 GROUP BY GROUPING SETS ((), g.name, g.kind, g.enterprise_project_id, r.namespace)
+UNION ALL
+{labels}
 ORDER BY 1, 3 DESC, 2
 """)
 # The bits of grouping(): what a row is not grouped by.
 _BY_NOTHING, _BY_REGISTRY, _BY_KIND, _BY_ENTERPRISE_PROJECT, _BY_NAMESPACE = 15, 7, 11, 13, 14
+# Rows of labels are numbered behind those, from 1.
+_BY_LABELS = 100
 MOST_NAMESPACES = 200
 # Rows of a whole list that are in memory at once.
 PART = 2000
@@ -240,6 +264,7 @@ class Reading:
         async with self._database.tenant(project_id) as connection:
             scope = await self._scope(connection, project_id, wanted.scope)
             values = await self._values(connection, project_id, wanted, scope)
+            values |= {"labels_from": _BY_LABELS, "label_keys": list(FACET_LABELS)}
             cursor = await connection.execute(_facets_query(wanted), values, prepare=False)
             return _facets(await cursor.fetchall())
 
@@ -396,7 +421,8 @@ def _facets_query(wanted: ImageFilter) -> sql.Composed:
             tenant=REPOSITORY_TENANT,
             those=those if wanted.asks_about_repositories else sql.SQL(""),
         )
-    return _FACETS.format(counted=counted, tenant=REPOSITORY_TENANT)
+    labels = _FACETS_OF_LABELS.format(tenant=REPOSITORY_TENANT)
+    return _FACETS.format(counted=counted, tenant=REPOSITORY_TENANT, labels=labels)
 
 
 def _facets(rows: Sequence[Sequence[Any]]) -> Facets:
@@ -404,6 +430,7 @@ def _facets(rows: Sequence[Sequence[Any]]) -> Facets:
     for by, value, images in rows:
         found[by][value or ""] = images
     namespaces = list(found[_BY_NAMESPACE].items())
+    labels = {key: found[_BY_LABELS + n] for n, key in enumerate(FACET_LABELS, start=1)}
     return Facets(
         total=found[_BY_NOTHING].get("") or 0,
         registries=found[_BY_REGISTRY],
@@ -411,6 +438,12 @@ def _facets(rows: Sequence[Sequence[Any]]) -> Facets:
         enterprise_projects=found[_BY_ENTERPRISE_PROJECT],
         namespaces=dict(namespaces[:MOST_NAMESPACES]),
         more_namespaces=len(namespaces) > MOST_NAMESPACES,
+        labels={
+            key: dict(itertools.islice(values.items(), MOST_NAMESPACES))
+            for key, values in labels.items()
+            if values
+        },
+        more_labels=[key for key, values in labels.items() if len(values) > MOST_NAMESPACES],
     )
 
 

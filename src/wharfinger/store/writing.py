@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from psycopg.types.json import Jsonb
@@ -16,6 +16,8 @@ from wharfinger.store import attachments
 from wharfinger.store.attachments import Told
 from wharfinger.store.database import Connection
 from wharfinger.store.named_sql import queries
+
+T = TypeVar("T")
 
 _SQL = queries("writing")
 _HINTS = queries("hints")
@@ -30,6 +32,7 @@ SECOND_LOOK_S = 60.0
 FLICKERS = 3
 
 _INCOMING_TYPES = ["int8", *["text"] * 5, "bool", "int8", "timestamptz", "timestamptz"]
+_ARRIVAL_TYPES = ["int4", *_INCOMING_TYPES]
 _PLATFORM_TYPES = ["text", "int2", *["text"] * 4, "int8", "text"]
 
 
@@ -69,6 +72,11 @@ class ReadRepository:
     unknown: bool = False
     attached: Told | None = None
     cost: Cost = Cost()
+
+    @property
+    def tells_all(self) -> bool:
+        """Whether all that is to be known of its images is in ``tags``."""
+        return self.listing is None and all(tag.image is not None for tag in self.tags)
 
     @property
     def came_up_short(self) -> bool:
@@ -170,6 +178,7 @@ class Tally:
     struck: int = 0
     flickers: int = 0
     settled: int = 0  # repositories whose own row changed
+    arrived: int = 0  # images of repositories never read before, which no row of ``change`` tells
     attached: int = 0  # what came to belong to images, or ceased to
     reasons: list[Any] = field(default_factory=list)
 
@@ -326,10 +335,13 @@ async def _publish_read(
     if not read:
         return
     ids = [repository.wanted.id for repository in read]
-    new = [i for i in ids if stored[i].is_new]
     known = [i for i in ids if not stored[i].is_new]
     returned = [i for i in ids if stored[i].was_retired]
-    await _load(tx, {**scope, "repositories": ids}, read)
+    arrived, listed = _parted(read, lambda r: stored[r.wanted.id].is_new and r.tells_all)
+    new = [r.wanted.id for r in listed if stored[r.wanted.id].is_new]
+    await add_platforms(tx, scope, _indexes(read))
+    await _add_arrived(tx, scope, arrived, tally)
+    await _load(tx, {**scope, "repositories": [r.wanted.id for r in listed]}, listed)
     if new:
         await tx.execute(_SQL["add_new"], {**scope, "new": new})
     empty = await _level(tx, {**scope, "repositories": known}, read, stored, tally)
@@ -360,6 +372,26 @@ async def _publish_read(
     tally.images += sum(r.rows for r in read)
 
 
+def _parted(values: Iterable[T], which: Callable[[T], bool]) -> tuple[list[T], list[T]]:
+    """Part those that are so from those that are not."""
+    parts: tuple[list[T], list[T]] = ([], [])
+    for value in values:
+        parts[not which(value)].append(value)
+    return parts
+
+
+async def _add_arrived(
+    tx: Connection, scope: Mapping[str, Any], read: Sequence[ReadRepository], tally: Tally
+) -> None:
+    """Add what repositories never read before have; ``arrival`` keeps it until it is told."""
+    if not any(repository.tags for repository in read):
+        return
+    numbered = ((n, *row) for n, row in enumerate(_incoming_rows(read), start=1))
+    await _copy(tx, "copy_arrival", _ARRIVAL_TYPES, numbered)
+    cursor = await tx.execute(_SQL["add_arrived"], scope)
+    tally.arrived += cursor.rowcount
+
+
 async def _attach(
     tx: Connection,
     scope: Mapping[str, Any],
@@ -378,13 +410,14 @@ async def _attach(
 async def _load(
     tx: Connection, parameters: Mapping[str, Any], read: Sequence[ReadRepository]
 ) -> None:
+    if not read:
+        return
     await copy_incoming(tx, _incoming_rows(read))
     listings = [r.listing for r in read if r.listing is not None]
     if listings:
         await tx.execute(_SQL["take_staged"], {"listings": listings})
     if listings or any(t.image is None for r in read for t in r.tags):
         await tx.execute(_SQL["fill_known"], parameters)
-    await add_platforms(tx, parameters, _indexes(read))
 
 
 async def _level(
@@ -618,7 +651,7 @@ async def conclude(tx: Connection, scope: Mapping[str, Any], tally: Tally) -> bo
         await attachments.forget_gone(tx, scope)
     if tally.struck:
         tally.reasons.append(msgspec.to_builtins(_second_look(tally.struck)))
-    tally.added += changes.get("added", 0)
+    tally.added += changes.get("added", 0) + tally.arrived
     tally.moved += changes.get("moved", 0)
     tally.retired += changes.get("retired", 0)
     tally.restored += changes.get("restored", 0) + changes.get("shown", 0)
@@ -627,19 +660,30 @@ async def conclude(tx: Connection, scope: Mapping[str, Any], tally: Tally) -> bo
     if row is None and scope["run"] is not None:
         # The run was ended while this batch waited for its rows: a registry that was removed.
         raise FencedError(f"run {scope['run']} is over")
-    events = sum(count for kind, count in changes.items() if kind != "touched")
-    if events:
-        cursor = await tx.execute(_SQL["take_numbers"], {**scope, "count": events})
-        last = await cursor.fetchone()
-        if last is None:
-            raise LookupError(f"project {scope['project']} has no feed")
-        numbers = {**scope, "base": last[0] - events, "at": last[1]}
-        if not changes.keys().isdisjoint({"moved", "retired", "hidden"}):
-            await tx.execute(_SQL["close_versions"], numbers)
-        await tx.execute(_SQL["write_events"], numbers)
-    elif "touched" in changes or tally.settled or tally.repositories_failed or tally.attached:
+    touched = changes.pop("touched", 0)
+    if events := tally.arrived + sum(changes.values()):
+        await _tell(tx, scope, tally.arrived, events, changes)
+    elif touched or tally.settled or tally.repositories_failed or tally.attached:
         await tx.execute(_SQL["touch_feed"], scope)
     return bool(row and row[0])
+
+
+async def _tell(
+    tx: Connection, scope: Mapping[str, Any], arrived: int, events: int, changes: Mapping[str, int]
+) -> None:
+    """Take so many numbers and write the events under them, those of ``arrival`` first."""
+    cursor = await tx.execute(_SQL["take_numbers"], {**scope, "count": events})
+    last = await cursor.fetchone()
+    if last is None:
+        raise LookupError(f"project {scope['project']} has no feed")
+    first = {**scope, "base": last[0] - events, "at": last[1]}
+    if arrived:
+        await tx.execute(_SQL["tell_arrived"], first)
+    numbers = {**first, "base": first["base"] + arrived}
+    if not changes.keys().isdisjoint({"moved", "retired", "hidden"}):
+        await tx.execute(_SQL["close_versions"], numbers)
+    if changes:
+        await tx.execute(_SQL["write_events"], numbers)
 
 
 def _second_look(images: int) -> Reason:

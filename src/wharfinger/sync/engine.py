@@ -37,6 +37,7 @@ from wharfinger.domain.model import (
 from wharfinger.domain.ports import Source
 from wharfinger.domain.tally import Tally
 from wharfinger.store import hints, registries, runs, writing
+from wharfinger.store.attachments import Told
 from wharfinger.store.database import Connection, Database
 from wharfinger.store.runs import StagedListing, TakenRun, TakenUnit
 from wharfinger.store.writing import (
@@ -374,7 +375,7 @@ class _Unknown:
     cost: Cost = dataclasses.field(default_factory=Cost)
 
     def as_empty(self) -> ReadRepository:
-        return ReadRepository(wanted=self.wanted, unknown=True, cost=self.cost)
+        return ReadRepository(wanted=self.wanted, unknown=True, attached=Told(), cost=self.cost)
 
     def as_failed(self) -> FailedRepository:
         return dataclasses.replace(_failed(self.wanted, self.error), cost=self.cost)

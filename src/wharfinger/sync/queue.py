@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import procrastinate
@@ -13,6 +13,7 @@ from procrastinate import exceptions as job_errors
 from procrastinate.connector import BaseConnector
 from structlog.contextvars import bound_contextvars, get_contextvars
 
+from wharfinger.domain import tracing
 from wharfinger.domain.errors import (
     FencedError,
     NotFoundError,
@@ -171,9 +172,15 @@ class SyncQueue:
 
 
 def _carried() -> dict[str, str]:
-    """What the jobs of a call have from it: the id of the request."""
+    """What the jobs of a call have from it: the id of the request, and the trace."""
     request_id = get_contextvars().get("request_id")
-    return {"request_id": request_id} if request_id else {}
+    carried = {"request_id": str(request_id)} if request_id else {}
+    tracing.inject(carried)
+    return carried
+
+
+def _attributes(ids: Mapping[str, Any]) -> dict[str, tracing.Value]:
+    return {f"wharfinger_{key}": str(value) for key, value in ids.items()}
 
 
 async def _end(worker: asyncio.Task[None]) -> None:
@@ -324,7 +331,11 @@ class Worker:
         async def job(context: procrastinate.JobContext, /, **arguments: Any) -> None:
             carried = arguments.pop(CARRIED, {})
             ids = {_LOGGED[key]: value for key, value in arguments.items() if key in _LOGGED}
-            with bound_contextvars(task=name, **ids, **carried):
+            request = {key: carried.pop(key) for key in ("request_id",) if key in carried}
+            with (
+                bound_contextvars(task=name, **ids, **request),
+                tracing.span(name, "consumer", carried=carried, **_attributes(ids | request)),
+            ):
                 await attempt(context, arguments)
 
         async def attempt(context: procrastinate.JobContext, arguments: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import math
 import time
 from collections import deque
@@ -154,7 +155,8 @@ class LeasedBudget(Gate):
     def _tell(self) -> None:
         self._wanted.set()
         if self._keeper is None:
-            self._keeper = asyncio.create_task(self._keep())
+            # It serves whoever asks for the host, and is no part of the call that came first.
+            self._keeper = asyncio.create_task(self._keep(), context=contextvars.Context())
 
     # --- the keeper ---
 

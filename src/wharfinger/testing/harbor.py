@@ -259,6 +259,10 @@ class HarborUpstream(OciUpstream):
         self._accessories.setdefault(digest, []).append(made)
         return made
 
+    def detach(self, digest: str) -> None:
+        """Delete whatever is attached to an artifact."""
+        self._accessories.pop(digest, None)
+
     def declare(self, digest: str, kind: str, media_type: str) -> None:
         """Let an artifact be a ``CHART`` or the like, with a config of this media type."""
         self._kinds[digest] = (kind, media_type)

@@ -16,6 +16,7 @@ from wharfinger.http.api.enterprise_projects import (
 )
 from wharfinger.http.api.images import ATTACHED, MOST_IMAGES
 from wharfinger.http.api.labels import LabelBody
+from wharfinger.http.api.reports import REPORT_FORMATS
 from wharfinger.http.api.webhooks import ReplayBody, RotationBody
 from wharfinger.http.api.wire import AcceptBody, ImageItem, StreamEnd
 from wharfinger.http.cyclonedx import CYCLONEDX
@@ -84,6 +85,10 @@ _DESCRIBED = {
     ),
     "list_runs": Operation(query=(text("registry_id", longest=64), *_PAGE)),
     "list_differences": Operation(query=_PAGE),
+    "show_report": Operation(
+        query=(choice("format", REPORT_FORMATS), text("registry_id", longest=64)),
+        files=("text/markdown",),
+    ),
     "list_repository_verdicts": Operation(
         query=(choice("verdict", [v.value for v in VerdictState]), *_PAGE)
     ),

@@ -31,6 +31,7 @@ from wharfinger.http.api.enterprise_projects import (
 )
 from wharfinger.http.api.images import list_facets, list_images
 from wharfinger.http.api.labels import list_labels, remove_label, set_label
+from wharfinger.http.api.reports import show_report
 from wharfinger.http.api.schedules import list_schedules, set_schedule
 from wharfinger.http.api.webhooks import (
     add_webhook,
@@ -233,6 +234,7 @@ def make_api() -> Router:
             show_life,
             list_runs,
             show_run,
+            show_report,
             list_differences,
             list_registry_verdicts,
             list_repository_verdicts,

@@ -6,8 +6,9 @@ from litestar import Response, get, put
 
 from wharfinger.domain.errors import InvalidParameterError
 from wharfinger.domain.inventory import ImageFilter, RegistryFilter
+from wharfinger.domain.model import hss_kind
 from wharfinger.domain.schedule import CYCLES, cycle_of
-from wharfinger.http.hss.call import KINDS, TheCall, read_body, worth_headers
+from wharfinger.http.hss.call import KINDS, TheCall, kinds_of, read_body, worth_headers
 from wharfinger.http.hss.synchronize import chosen_registry
 from wharfinger.http.hss.wire import (
     ContainerImage,
@@ -38,7 +39,7 @@ async def list_registry_statistics(
     call: TheCall, services: TheServices
 ) -> Response[RegistryStatistics]:
     """Answer ``ListRegistryStatistics``; a registry nobody has read yet counts as neither."""
-    scope = call.scope(kinds=call.query.choices("registry_type", KINDS))
+    scope = call.scope(kinds=kinds_of(call.query.choices("registry_type", KINDS)))
     failing, good = [
         await services.inventory.registries(
             call.caller, RegistryFilter(scope=scope, status=status), offset=0, limit=1
@@ -83,7 +84,7 @@ async def list_image_scan_policy(call: TheCall, services: TheServices) -> ScanPo
             PolicyRegistry(
                 registry_id=one.id,
                 registry_name=one.name,
-                registry_type=one.kind,
+                registry_type=hss_kind(one.kind),
                 is_selected=one.id in cycles,
             )
             for one in page.items

@@ -10,16 +10,23 @@ from litestar.params import SkipValidation
 
 from wharfinger.domain.errors import InvalidParameterError
 from wharfinger.domain.inventory import RegistryScope
-from wharfinger.domain.model import DEFAULT_ENTERPRISE_PROJECT, Caller, VerdictState
+from wharfinger.domain.model import (
+    DEFAULT_ENTERPRISE_PROJECT,
+    HSS_KINDS,
+    Caller,
+    VerdictState,
+    hss_kind,
+)
 from wharfinger.http.authentication import authenticated, check_action, check_project
 from wharfinger.http.failures import AnyRequest, UnreadableBodyError
 from wharfinger.http.parameters import Parameters, checked_text
 from wharfinger.http.services import TheServices
+from wharfinger.sources import KINDS as ALL_KINDS
 
 T = TypeVar("T")
 
 MAX_OFFSET = 2_000_000
-KINDS = ("SwrPrivate", "SwrShared", "SwrEnterprise", "Harbor", "Jfrog", "Other")
+KINDS = HSS_KINDS
 KIND_OF_IMAGE_TYPE = {
     "private_image": "SwrPrivate",
     "shared_image": "SwrShared",
@@ -64,6 +71,15 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         offset = self.query.integer("offset", smallest=0, largest=MAX_OFFSET)
         limit = self.query.integer("limit", smallest=smallest_limit, largest=200)
         return offset or 0, 10 if limit is None else limit
+
+
+def kinds_of(types: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """The kinds that HSS's types stand for; ``Other`` is every one that it has no word for."""
+    if types is None:
+        return None
+    known = tuple(kind for kind in ALL_KINDS if hss_kind(kind) in types)
+    # A type without a kind matches nothing.
+    return known or types
 
 
 # How a route asks for it.

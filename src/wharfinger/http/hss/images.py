@@ -7,10 +7,12 @@ from litestar import Response, get
 
 from wharfinger.domain.errors import InvalidParameterError
 from wharfinger.domain.inventory import ImageFilter, ImagePage, ListedImage, RegistryScope, Span
+from wharfinger.domain.model import hss_kind
 from wharfinger.http.hss.call import (
     IMAGE_TYPE_OF_KIND,
     KIND_OF_IMAGE_TYPE,
     TheCall,
+    kinds_of,
     worth_headers,
 )
 from wharfinger.http.hss.wire import (
@@ -38,7 +40,7 @@ async def list_registry_images(call: TheCall, services: TheServices) -> Response
     image_type = query.choice("image_type", tuple(KIND_OF_IMAGE_TYPE))
     scope = call.scope(
         registry_name=query.text("registry_name", longest=128),
-        kinds=None if image_type is None else (KIND_OF_IMAGE_TYPE[image_type],),
+        kinds=kinds_of(None if image_type is None else (KIND_OF_IMAGE_TYPE[image_type],)),
         instance_id=_of_instance(query, "instance_id"),
         instance_name=_of_instance(query, "instance_name"),
     )
@@ -70,7 +72,7 @@ async def list_swr_images(call: TheCall, services: TheServices) -> Response[SwrI
         raise InvalidParameterError("image_type", f"is required: {' or '.join(types)}")
     # No registry has local images, so asking for them matches nothing.
     scope = call.scope(
-        kinds=(KIND_OF_IMAGE_TYPE.get(image_type, image_type),),
+        kinds=kinds_of((KIND_OF_IMAGE_TYPE.get(image_type, image_type),)),
         instance_id=_of_instance(query, "instance_id"),
         instance_name=_of_instance(query, "instance_name"),
     )
@@ -151,7 +153,7 @@ def _registry_image(image: ListedImage) -> RegistryImage:
         image_type=image_type,
         registry_id=image.registry_id,
         registry_name=image.registry_name,
-        registry_type=image.registry_kind,
+        registry_type=hss_kind(image.registry_kind),
         latest_version=image.is_latest,
         image_size=image.size,
         latest_update_time=image.updated_ms,
@@ -183,4 +185,4 @@ def _swr_image(image: ListedImage) -> SwrImage:
 
 
 def _image_type(image: ListedImage) -> str:
-    return IMAGE_TYPE_OF_KIND.get(image.registry_kind, "other")
+    return IMAGE_TYPE_OF_KIND[hss_kind(image.registry_kind)]

@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 from litestar import Response, get
 
 from wharfinger.domain.inventory import ListedRegistry, RegistryFilter
-from wharfinger.http.hss.call import KINDS, TheCall, worth_headers
+from wharfinger.domain.model import hss_kind
+from wharfinger.http.hss.call import KINDS, TheCall, kinds_of, worth_headers
 from wharfinger.http.hss.tasks import milliseconds
 from wharfinger.http.hss.wire import Registries, Registry
 from wharfinger.http.services import TheServices
@@ -25,7 +26,7 @@ async def list_registries(call: TheCall, services: TheServices) -> Response[Regi
     wanted = RegistryFilter(
         scope=call.scope(
             registry_name=query.text("registry_name", longest=128),
-            kinds=query.choices("registry_type", KINDS),
+            kinds=kinds_of(query.choices("registry_type", KINDS)),
         ),
         registry_id=query.text("registry_id", longest=64),
         address=query.text("registry_addr", longest=256),
@@ -45,7 +46,7 @@ def _registry(registry: ListedRegistry) -> Registry:
     return Registry(
         id=registry.id,
         registry_name=registry.name,
-        registry_type=registry.kind,
+        registry_type=hss_kind(registry.kind),
         api_version=registry.hss.get("api_version", None if _is_swr(registry) else "V2"),
         protocol=address.scheme or "https",
         registry_addr=f"{address.netloc}{address.path}".rstrip("/") or registry.address,

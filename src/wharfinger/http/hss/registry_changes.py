@@ -19,7 +19,7 @@ from litestar.params import FromPath
 from wharfinger.domain.errors import InvalidParameterError, NotFoundError
 from wharfinger.domain.inventory import ListedRegistry, RegistryFilter
 from wharfinger.domain.model import ALL_GRANTED_ENTERPRISE_PROJECTS, Caller, RegistryCredential
-from wharfinger.http.hss.call import Call, TheCall, read_body
+from wharfinger.http.hss.call import KINDS, Call, TheCall, read_body
 from wharfinger.http.hss.wire import (
     AddedRegistry,
     AddRegistryBody,
@@ -29,7 +29,7 @@ from wharfinger.http.hss.wire import (
 )
 from wharfinger.http.parameters import checked_choice, checked_text
 from wharfinger.http.services import Services, TheServices
-from wharfinger.sources import KINDS, login_kind
+from wharfinger.sources import login_kind
 from wharfinger.store.registries import NewRegistry, RegistryChange
 
 MOST_IDS = 100
@@ -52,7 +52,7 @@ async def add_registry(call: TheCall, services: TheServices) -> AddedRegistry:
     """Answer ``AddRegistry``."""
     body = read_body(call.body or b"{}", AddRegistryBody)
     name = _required("registry_name", body.registry_name, longest=128)
-    kind = _choice("registry_type", body.registry_type, tuple(KINDS), required=True)
+    kind = _choice("registry_type", body.registry_type, KINDS, required=True)
     address = _host("registry_addr", body.registry_addr, required=True)
     protocol = _choice("protocol", body.protocol, _PROTOCOLS) or "https"
     if call.enterprise_project_id == ALL_GRANTED_ENTERPRISE_PROJECTS:

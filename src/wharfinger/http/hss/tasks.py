@@ -10,8 +10,15 @@ from litestar import Response, get
 from litestar.params import FromPath
 
 from wharfinger.domain.errors import InvalidParameterError
-from wharfinger.domain.model import RunOutcome, RunProgress, RunState, TaskFilter, TaskProgress
-from wharfinger.http.hss.call import KINDS, Call, TheCall
+from wharfinger.domain.model import (
+    RunOutcome,
+    RunProgress,
+    RunState,
+    TaskFilter,
+    TaskProgress,
+    hss_kind,
+)
+from wharfinger.http.hss.call import KINDS, Call, TheCall, kinds_of
 from wharfinger.http.hss.wire import FailedImage, Task, TaskRegistries, TaskRegistry, Tasks
 from wharfinger.http.parameters import Parameters, checked_text
 from wharfinger.http.services import TheServices
@@ -56,7 +63,7 @@ async def list_task_registries(
         call.caller,
         checked_text("task_id", task_id, 64),
         registry_name=query.text("registry_name", longest=128),
-        registry_kinds=query.choices("registry_type", KINDS),
+        registry_kinds=kinds_of(query.choices("registry_type", KINDS)),
         sync_status=query.choice("sync_status", ("finished", "running", "failed")),
         offset=offset,
         limit=limit,
@@ -126,7 +133,7 @@ def _failed_images(run: RunProgress) -> list[FailedImage]:
         FailedImage(
             registry_id=run.registry_id,
             registry_name=run.registry_name,
-            registry_type=run.registry_kind,
+            registry_type=hss_kind(run.registry_kind),
             namespace=_split(reason.repository)[0],
             image_name=_split(reason.repository)[1],
             failed_reason=reason.message[:_MAX_REASON],
@@ -146,7 +153,7 @@ def _task_registry(run: RunProgress) -> TaskRegistry:
     return TaskRegistry(
         registry_id=run.registry_id,
         registry_name=run.registry_name,
-        registry_type=run.registry_kind,
+        registry_type=hss_kind(run.registry_kind),
         sync_status=status,
         failed_reason=_reason([run]) if status == "failed" else None,
         failed_code=run.reasons[0].code if status == "failed" and run.reasons else None,

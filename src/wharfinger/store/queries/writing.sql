@@ -14,6 +14,22 @@ CREATE TEMP TABLE IF NOT EXISTS incoming (
     created_at timestamptz,
     updated_at timestamptz
 ) ON COMMIT DELETE ROWS;
+-- What repositories never read before have: all of it is new, and numbered as it comes. n counts
+-- from 1 without a gap.
+CREATE TEMP TABLE IF NOT EXISTS arrival (
+    n integer NOT NULL,
+    id bigint NOT NULL DEFAULT nextval('image_id_seq'),
+    repository_id bigint NOT NULL,
+    tag text,
+    digest text NOT NULL,
+    image_id text NOT NULL,
+    media_type text NOT NULL,
+    artifact_type text NOT NULL,
+    is_index boolean NOT NULL,
+    size bigint NOT NULL,
+    created_at timestamptz,
+    updated_at timestamptz
+) ON COMMIT DELETE ROWS;
 CREATE TEMP TABLE IF NOT EXISTS incoming_platform (
     index_digest text NOT NULL,
     position smallint NOT NULL,
@@ -61,6 +77,10 @@ WHERE id = ANY(%(repositories)s) ORDER BY id FOR NO KEY UPDATE
 COPY incoming (repository_id, tag, digest, image_id, media_type, artifact_type, is_index, size,
     created_at, updated_at) FROM STDIN (FORMAT BINARY)
 
+-- name: copy_arrival
+COPY arrival (n, repository_id, tag, digest, image_id, media_type, artifact_type, is_index, size,
+    created_at, updated_at) FROM STDIN (FORMAT BINARY)
+
 -- name: copy_incoming_platform
 COPY incoming_platform (index_digest, position, digest, os, architecture, variant, size, image_id)
 FROM STDIN (FORMAT BINARY)
@@ -98,10 +118,19 @@ WHERE NOT EXISTS (
     WHERE i.project_id = %(project)s AND i.registry_id = %(registry)s AND i.digest = d
 )
 
--- name: add_new
+-- name: add_arrived
 -- Repositories never read before: images come to be only where this batch's verdict does, so there
 -- is nothing to look up. A look-up would also be planned badly, for no statistics know of a table
 -- that is just being filled.
+INSERT INTO image (id, project_id, registry_id, repository_id, tag, digest, image_id, media_type,
+    artifact_type, is_index, size, created_at, updated_at)
+OVERRIDING SYSTEM VALUE
+SELECT a.id, %(project)s, %(registry)s, a.repository_id, a.tag, a.digest, a.image_id, a.media_type,
+    a.artifact_type, a.is_index, a.size, a.created_at, coalesce(a.updated_at, a.created_at, now())
+FROM arrival a
+
+-- name: add_new
+-- The same where a listing took several pages, or left out what an image is.
 WITH added AS (
     INSERT INTO image (project_id, registry_id, repository_id, tag, digest, image_id, media_type,
         artifact_type, is_index, size, created_at, updated_at)
@@ -275,6 +304,13 @@ WITH listed AS (
             FILTER (WHERE c.artifact_type = ''))[1]
     FROM change c WHERE c.repository_id = ANY(%(new)s)
     GROUP BY c.repository_id
+    UNION ALL
+    SELECT a.repository_id,
+        count(*) FILTER (WHERE a.artifact_type = ''), 0, 0,
+        (array_agg(a.id ORDER BY coalesce(a.updated_at, a.created_at, now()) DESC, a.id DESC)
+            FILTER (WHERE a.artifact_type = ''))[1]
+    FROM arrival a
+    GROUP BY a.repository_id
 )
 UPDATE repository r SET
     live_images = coalesce(c.live, 0),
@@ -375,3 +411,18 @@ INSERT INTO image_version (image_id, project_id, from_seq, digest, config_digest
 SELECT image_id, %(project)s, seq, digest_after, config_digest, artifact_type, is_index, size,
     updated_at, %(run)s
 FROM numbered WHERE kind NOT IN ('retired', 'hidden')
+
+-- name: tell_arrived
+-- The first numbers of a transaction are theirs.
+WITH told AS (
+    INSERT INTO event (project_id, seq, kind, image_id, repository_id, registry_id, run_id, tag,
+        digest_after, at)
+    SELECT %(project)s, %(base)s + a.n, 'added', a.id, a.repository_id, %(registry)s, %(run)s,
+        a.tag, a.digest, %(at)s
+    FROM arrival a
+)
+INSERT INTO image_version (image_id, project_id, from_seq, digest, config_digest, artifact_type,
+    is_index, size, updated_at, run_id)
+SELECT a.id, %(project)s, %(base)s + a.n, a.digest, a.image_id, a.artifact_type, a.is_index,
+    a.size, coalesce(a.updated_at, a.created_at, now()), %(run)s
+FROM arrival a
