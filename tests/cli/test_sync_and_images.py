@@ -166,9 +166,9 @@ def test_a_backup_is_for_its_owner_and_comes_back_elsewhere(commands, synced, da
     file = tmp_path / "backup.zip"
     elsewhere = Commands(data_dir)
 
-    told = commands("backup", "-o", file).stdout
-    back = elsewhere.json("restore", file)
-    again = elsewhere.json("restore", file, code=1)
+    told = commands("backup", "-o", str(file)).stdout
+    back = elsewhere.json("restore", str(file))
+    again = elsewhere.json("restore", str(file), code=1)
 
     assert file.stat().st_mode & 0o777 == 0o600
     assert f"Without {commands.data_dir / 'secret.key'}, which is not in it" in told
