@@ -42,6 +42,10 @@ test: dev ## Run the tests, PostgreSQL included (TESTS=tests/cli: a part of them
 long: dev ## The tests that take minutes: random days, sudden deaths, odd requests
 	@$(BIN)/python -m pytest -q -n $(JOBS) $(LONG)
 
+.PHONY: screenshots
+screenshots: dev ## Take the pictures of the console that the documentation shows (needs Chromium)
+	@WHARFINGER_SCREENSHOTS=docs/img $(BIN)/python -m pytest -q -n 0 $(BROWSER)/test_every_page.py
+
 .PHONY: browser
 browser: dev ## Use the console with a real browser (needs Chromium)
 	@$(BIN)/python -m pytest -q -n 0 $(BROWSER)
