@@ -42,6 +42,10 @@ test: dev ## Run the tests, PostgreSQL included (TESTS=tests/cli: a part of them
 long: dev ## The tests that take minutes: random days, sudden deaths, odd requests
 	@$(BIN)/python -m pytest -q -n $(JOBS) $(LONG)
 
+.PHONY: screenshots
+screenshots: dev ## Take the pictures of the console that the documentation shows (needs Chromium)
+	@WHARFINGER_SCREENSHOTS=docs/img $(BIN)/python -m pytest -q -n 0 $(BROWSER)/test_every_page.py
+
 .PHONY: browser
 browser: dev ## Use the console with a real browser (needs Chromium)
 	@$(BIN)/python -m pytest -q -n 0 $(BROWSER)
@@ -104,6 +108,10 @@ bench-compare: dev ## Hold the newest figures of make bench against the last com
 .PHONY: bench-fleet
 bench-fleet: dev ## Measure 1, 2 and 4 workers, one killed, and a shared limit (needs nginx; four minutes)
 	@$(BIN)/python -m bench.fleet
+
+.PHONY: bench-large
+bench-large: dev ## Measure reading a million images over HTTP (crowds need wrk; a few minutes)
+	@$(BIN)/python -m bench.large
 
 .PHONY: bench-growth
 bench-growth: dev ## Measure syncs of 10,000 to 1,000,000 images: what grows how fast (needs nginx; eight minutes)

@@ -87,7 +87,7 @@ LIST = (
 )
 NUMBER = (
     "WITH page AS MATERIALIZED",
-    (("r.project_id = %(project_id)s AND r.registry_id = ANY(%(registry_ids)s)", "true"),),
+    (("c.project_id = %(project_id)s AND c.registry_id = ANY(%(registry_ids)s)", "true"),),
     "has changed the answer",
 )
 ATTACHED = (

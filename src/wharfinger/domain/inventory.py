@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import uuid
 from collections.abc import Mapping
 
 import msgspec
@@ -95,6 +96,15 @@ class ImageFilter(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     @property
+    def asks_about_tags_only(self) -> bool:
+        """Whether a part of the tag, or of name or tag, is all that is asked beside the scope."""
+        bare = ImageFilter(scope=self.scope)
+        return self != bare and (
+            self == msgspec.structs.replace(bare, tag_contains=self.tag_contains)
+            or self == msgspec.structs.replace(bare, text=self.text)
+        )
+
+    @property
     def asks_about_repositories(self) -> bool:
         """Whether the repositories must be looked at before the images."""
         return (
@@ -108,12 +118,19 @@ class ImageFilter(msgspec.Struct, frozen=True, kw_only=True):
 class Worth(msgspec.Struct, frozen=True, kw_only=True):
     """What a list is worth: the newest event, the verdict, and a word that changes with the list.
 
-    Two equal ``state`` of one question mean equal answers.
+    Two equal ``state`` of one question mean equal answers. The rest is what the question's scope
+    came to: the ids of its registries, how many images they and all the tenant's list, as far as
+    the last runs knew, and whether the tenant has any labels, and attachments.
     """
 
     as_of: int
     verdict: VerdictState
     state: str
+    registry_ids: tuple[uuid.UUID, ...] = ()
+    images: int = 0
+    images_of_all: int = 0
+    has_labels: bool = False
+    has_attachments: bool = False
 
 
 class Facets(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,7 +13,7 @@ from wharfinger.domain.history import Moment, PastFilter, PastImage, RegistryVer
 from wharfinger.domain.inventory import ImageFilter, ListedImage
 from wharfinger.domain.model import Caller, VerdictState
 from wharfinger.store import history
-from wharfinger.store.database import Connection, Database
+from wharfinger.store.database import Connection, Database, within
 from wharfinger.store.reading import PART, Reading, together
 
 Part = tuple[ListedImage, ...] | tuple[PastImage, ...]
@@ -88,8 +88,8 @@ class Exports:
         """
         async with self._turn(), self._database.snapshot(caller.project_id) as tx:
             moment = await _moment(tx, caller, at=at, seq=seq)
-            registries = await history.verdicts_then(tx, caller, moment)
-            parts = _past_parts(tx, caller, moment, wanted)
+            first, registries = await _past_part(tx, caller, moment, wanted, after=0)
+            parts = _past_parts(tx, caller, moment, wanted, first)
             async with contextlib.aclosing(parts):
                 yield Export(
                     project_id=caller.project_id,
@@ -120,20 +120,27 @@ async def _moment(
         return await history.moment_of(tx, caller, seq)
     if at is None or at > dt.datetime.now(dt.UTC):
         raise InvalidParameterError("at", "must not lie in the future")
-    return await history.moment_at(tx, caller, at)
+    return await history.moment_at(within(tx), caller, at)
+
+
+async def _past_part(
+    tx: Connection, caller: Caller, moment: Moment, wanted: PastFilter, *, after: int
+) -> tuple[tuple[PastImage, ...], tuple[RegistryVerdict, ...]]:
+    return await history.list_as_of(within(tx), caller, moment, wanted, after=after, limit=PART)
 
 
 async def _past_parts(
-    tx: Connection, caller: Caller, moment: Moment, wanted: PastFilter
+    tx: Connection,
+    caller: Caller,
+    moment: Moment,
+    wanted: PastFilter,
+    found: tuple[PastImage, ...],
 ) -> AsyncGenerator[tuple[PastImage, ...], None]:
-    after = 0
-    while True:
-        found = await history.images_as_of(tx, caller, moment, wanted, after=after, limit=PART)
-        if found:
-            after = found[-1].id
-            yield found
+    while found:
+        yield found
         if len(found) < PART:
             return
+        found, _ = await _past_part(tx, caller, moment, wanted, after=found[-1].id)
 
 
 def _is_asked(wanted: PastFilter, registry: RegistryVerdict) -> bool:

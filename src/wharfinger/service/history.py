@@ -103,12 +103,13 @@ class History:
             InvalidParameterError: it lies in the future.
             HistoryForgottenError: it lies before the retention horizon.
         """
-        async with self._database.tenant(caller.project_id) as tx:
-            if seq is not None:
+        if seq is not None:
+            async with self._database.tenant(caller.project_id) as tx:
                 return await history.moment_of(tx, caller, seq)
-            if at is None or at > dt.datetime.now(dt.UTC):
-                raise InvalidParameterError("at", "must not lie in the future")
-            return await history.moment_at(tx, caller, at)
+        if at is None or at > dt.datetime.now(dt.UTC):
+            raise InvalidParameterError("at", "must not lie in the future")
+        ask = self._database.asking(caller.project_id)
+        return await history.moment_at(ask, caller, at)
 
     async def images(
         self, caller: Caller, moment: Moment, wanted: PastFilter, *, after: int, limit: int
@@ -118,10 +119,14 @@ class History:
         Raises:
             HistoryForgottenError: the moment lies before the retention horizon.
         """
-        async with self._database.tenant(caller.project_id) as tx:
-            found = await history.images_as_of(tx, caller, moment, wanted, after=after, limit=limit)
-            registries = await history.verdicts_then(tx, caller, moment)
-            await history.check_horizon(tx, caller, moment.seq)
+        found, registries = await history.list_as_of(
+            self._database.asking(caller.project_id),
+            caller,
+            moment,
+            wanted,
+            after=after,
+            limit=limit,
+        )
         asked_about = [
             r
             for r in registries

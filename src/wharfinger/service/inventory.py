@@ -37,14 +37,21 @@ class Inventory:
         )
 
     async def images_after(
-        self, caller: Caller, wanted: ImageFilter, *, after_id: int, limit: int
+        self,
+        caller: Caller,
+        wanted: ImageFilter,
+        *,
+        after_id: int,
+        limit: int,
+        worth: Worth | None = None,
     ) -> tuple[ListedImage, ...]:
         """List the images whose ids follow ``after_id``: the whole list, however long, in turns.
 
-        Stable under change: an image that stays is never skipped and never comes twice.
+        Stable under change: an image that stays is never skipped and never comes twice. ``worth``
+        is what was told of the scope right before, where it was.
         """
         return await self._reader.images_after(
-            caller.project_id, wanted, after_id=after_id, limit=limit
+            caller.project_id, wanted, after_id=after_id, limit=limit, worth=worth
         )
 
     async def no_images(self, caller: Caller, scope: RegistryScope) -> ImagePage:

@@ -12,7 +12,7 @@ import msgspec
 from wharfinger.domain.artifacts import ArtifactKind, Referrer, subject_of_tag
 from wharfinger.domain.inventory import ListedAttachment
 from wharfinger.domain.model import Reason
-from wharfinger.store.database import Connection
+from wharfinger.store.database import Ask, Connection, rows_of
 from wharfinger.store.named_sql import queries
 
 # Most are not prepared: a connection would keep the plan of a table that was all but empty.
@@ -129,19 +129,17 @@ async def forget_gone(tx: Connection, scope: Mapping[str, Any]) -> None:
 
 
 async def of_images(
-    tx: Connection, project_id: str, images: Sequence[tuple[int, str]]
+    ask: Ask, project_id: str, images: Sequence[tuple[int, str]]
 ) -> Mapping[tuple[int, str], tuple[ListedAttachment, ...]]:
     """What belongs to images, each named by its repository and its digest."""
     wanted = list(dict.fromkeys(images))
     if not wanted:
         return {}
-    cursor = await tx.execute(
-        _SQL["of_images"],
-        {"project": project_id, **_columns(("repositories", "digests"), wanted)},
-        prepare=False,
-    )
+    values = {"project": project_id, **_columns(("repositories", "digests"), wanted)}
     found: dict[tuple[int, str], list[ListedAttachment]] = defaultdict(list)
-    for repository, subject, kind, digest, artifact_type in await cursor.fetchall():
+    for repository, subject, kind, digest, artifact_type in await rows_of(
+        ask, _SQL["of_images"], values
+    ):
         found[repository, subject].append(
             ListedAttachment(kind=ArtifactKind(kind), digest=digest, artifact_type=artifact_type)
         )

@@ -326,8 +326,7 @@ class Callers:
 
     async def find_credential(self, access_key: str) -> KnownCredential | None:
         """Look an access key up; ``None`` if it is unknown, revoked, or its user is disabled."""
-        async with self._database.system() as connection:
-            row = await first_row(connection, _SQL["find_credential"], {"access_key": access_key})
+        row = await self._database.look_up(_SQL["find_credential"], {"access_key": access_key})
         if row is None:
             return None
         context = credential_context(row["project_id"], row["access_key"])
@@ -424,8 +423,7 @@ class Callers:
 
     async def find_token(self, token: str) -> KnownToken | None:
         """Look a token up, expired and revoked or not; ``None`` if it never was."""
-        async with self._database.system() as connection:
-            row = await first_row(connection, _SQL["find_token"], {"digest": token_digest(token)})
+        row = await self._database.look_up(_SQL["find_token"], {"digest": token_digest(token)})
         if row is None:
             return None
         return KnownToken(issued_at=row.pop("created_at"), **with_grants(row))

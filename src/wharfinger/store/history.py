@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
+from psycopg import sql
 from psycopg.rows import dict_row
 
 from wharfinger.domain.errors import HistoryForgottenError, InvalidParameterError, NotFoundError
@@ -23,7 +24,7 @@ from wharfinger.domain.history import (
     Version,
 )
 from wharfinger.domain.model import Caller, Reason, VerdictState
-from wharfinger.store.database import Connection
+from wharfinger.store.database import Ask, Connection
 from wharfinger.store.named_sql import queries
 from wharfinger.store.registries import seen_by
 
@@ -59,28 +60,34 @@ async def check_horizon(tx: Connection, caller: Caller, seq: int) -> None:
     Raises:
         HistoryForgottenError: some of it is forgotten.
     """
-    feed = await feed_of(tx, caller)
-    if seq < feed.horizon_seq:
+    _check_horizon((await feed_of(tx, caller)).horizon_seq, seq)
+
+
+def _check_horizon(horizon: int, seq: int) -> None:
+    if seq < horizon:
         raise HistoryForgottenError(
-            f"history before number {feed.horizon_seq} is forgotten, and {seq} was asked for; read"
+            f"history before number {horizon} is forgotten, and {seq} was asked for; read"
             " the whole list again and go on from its as_of"
         )
 
 
-async def moment_at(tx: Connection, caller: Caller, at: dt.datetime) -> Moment:
+async def moment_at(ask: Ask, caller: Caller, at: dt.datetime) -> Moment:
     """The moment of a time.
 
     Raises:
         HistoryForgottenError: it lies before the horizon.
+        NotFoundError: there is no such project.
     """
-    cursor = await tx.execute(_SQL["seq_at"], {"project": caller.project_id, "at": at})
-    row = await cursor.fetchone()
-    feed = await feed_of(tx, caller)
-    if feed.horizon_at is not None and at < feed.horizon_at:
+    values = {"project": caller.project_id, "at": at}
+    given, feed = await ask(_queries("seq_at", "feed"), values)
+    if not feed:
+        raise NotFoundError(f"there is no project {caller.project_id!r}")
+    horizon_at = feed[0][2]
+    if horizon_at is not None and at < horizon_at:
         raise HistoryForgottenError(
-            f"at: history before {feed.horizon_at:%Y-%m-%dT%H:%M:%S.%fZ} is forgotten"
+            f"at: history before {horizon_at:%Y-%m-%dT%H:%M:%S.%fZ} is forgotten"
         )
-    return Moment(seq=row[0] if row is not None else feed.horizon_seq, at=at)
+    return Moment(seq=given[0][0], at=at)
 
 
 async def moment_of(tx: Connection, caller: Caller, seq: int) -> Moment:
@@ -129,31 +136,37 @@ async def recent_changes(
     return tuple(_struct(Change, row) for row in await cursor.fetchall())
 
 
-async def images_as_of(
-    tx: Connection, caller: Caller, moment: Moment, wanted: PastFilter, *, after: int, limit: int
-) -> tuple[PastImage, ...]:
-    """The images listed at a moment whose ids follow ``after``, by id."""
+async def list_as_of(
+    ask: Ask, caller: Caller, moment: Moment, wanted: PastFilter, *, after: int, limit: int
+) -> tuple[tuple[PastImage, ...], tuple[RegistryVerdict, ...]]:
+    """The images listed at a moment whose ids follow ``after``, by id, and the registries of then.
+
+    Each registry with what its last run had told by then.
+
+    Raises:
+        HistoryForgottenError: the moment lies before the horizon.
+    """
     name = wanted.name_contains
     values = {
         **seen_by(caller),
         **msgspec.structs.asdict(wanted),
         "name_pattern": None if name is None else _pattern(name),
+        "at": moment.at,
         "seq": moment.seq,
         "after": after,
         "limit": limit,
     }
-    # Never prepared: a plan for any number would be one for none.
-    cursor = await tx.execute(_SQL["images_as_of"], values, prepare=False)
-    return tuple(_struct(PastImage, row) for row in await cursor.fetchall())
+    images, registries, feed = await ask(_queries("images_as_of", "verdicts_then", "feed"), values)
+    # Asked after the rows: what was forgotten before they were read, is told now.
+    _check_horizon(feed[0][1], moment.seq)
+    return (
+        tuple(_struct(PastImage, row) for row in images),
+        tuple(_verdict_then(row) for row in registries),
+    )
 
 
-async def verdicts_then(
-    tx: Connection, caller: Caller, moment: Moment
-) -> tuple[RegistryVerdict, ...]:
-    """The registries that there were, with what the last run of each had told by then."""
-    values = {**seen_by(caller), "at": moment.at, "seq": moment.seq}
-    cursor = await tx.execute(_SQL["verdicts_then"], values)
-    return tuple(_verdict_then(row) for row in await cursor.fetchall())
+def _queries(*names: str) -> list[sql.SQL]:
+    return [sql.SQL(_SQL[name]) for name in names]
 
 
 async def verdicts_now(tx: Connection, caller: Caller) -> tuple[RegistryVerdict, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 
 from wharfinger.domain.labels import Label, Place
 from wharfinger.domain.model import Caller
-from wharfinger.store.database import Connection
+from wharfinger.store.database import Ask, Connection, rows_of
 from wharfinger.store.named_sql import queries
 
 _SQL = queries("labels")
@@ -65,13 +65,14 @@ async def list_labels(tx: Connection, caller: Caller) -> list[Label]:
 
 
 async def of_repositories(
-    tx: Connection, project_id: str, repositories: Collection[int]
+    ask: Ask, project_id: str, repositories: Collection[int]
 ) -> Mapping[int, dict[str, str]]:
     """What each repository is labelled with, inherited labels included."""
+    if not repositories:
+        return {}
     values = {"project": project_id, "repositories": list(repositories)}
-    cursor = await tx.execute(_SQL["of_repositories"], values)
     found: dict[int, dict[str, str]] = defaultdict(dict)
-    for repository, key, value in await cursor.fetchall():
+    for repository, key, value in await rows_of(ask, _SQL["of_repositories"], values):
         found[repository][key] = value
     return found
 

@@ -616,6 +616,11 @@ async def refresh_statistics(tx: Connection, run_id: str) -> None:
         await tx.execute("SELECT refresh_statistics()")
 
 
+async def fold_counts(tx: Connection, registry_id: str) -> None:
+    """Make one row of the many that a run's batches added to the counts of listed images."""
+    await tx.execute("SELECT fold_live_counts(%s)", (registry_id,))
+
+
 async def _retire_repositories(tx: Connection, scope: dict[str, Any], ending: _Ending) -> int:
     """Retire the images of repositories that the complete listing lacks; returns those held."""
     parameters = {**scope, "listing_pass": ending.listing_pass, "after": 0, "limit": None}

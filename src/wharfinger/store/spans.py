@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from psycopg import AsyncCursor
+from psycopg import AsyncClientCursor, AsyncCursor
 from psycopg.sql import Composable
 
 from wharfinger.domain import tracing
@@ -51,6 +51,10 @@ class TellingCursor(AsyncCursor[Any]):
             db_system_name="postgresql",
             db_query_text=text[:_LONGEST],
         )
+
+
+class TellingClientCursor(TellingCursor, AsyncClientCursor[Any]):
+    """The same for a message that has its values in it: its text is told without them."""
 
 
 def _text(query: Any) -> str:

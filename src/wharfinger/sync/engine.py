@@ -337,6 +337,7 @@ class Engine:
         if outcome is not None:
             async with self._database.tenant(project_id) as tx:
                 await runs.refresh_statistics(tx, run_id)
+                await runs.fold_counts(tx, registry_id)
                 kind, took_s = await runs.kind_and_duration(tx, run_id)
             self._tally.add("runs", kind, outcome)
             self._tally.add_duration("run_duration_seconds", kind, seconds=took_s, ends=RUN_ENDS)

@@ -127,7 +127,9 @@ async def _current(
     etag = _etag(call, worth)
     if _has(call.if_none_match, etag):
         return Response(None, status_code=304, headers={"ETag": etag})
-    found = await services.inventory.images_after(call.caller, wanted, after_id=after, limit=limit)
+    found = await services.inventory.images_after(
+        call.caller, wanted, after_id=after, limit=limit, worth=worth
+    )
     answer = ListAnswer(
         items=[listed_item(image) for image in found],
         next=cursor(found[-1].id) if len(found) == limit else None,

@@ -4,10 +4,22 @@
 SELECT seq, horizon_seq, horizon_at FROM tenant_feed WHERE project_id = %(project)s
 
 -- name: seq_at
--- Events of one batch share their time, so the last of them counts.
-SELECT e.seq FROM event e
-WHERE e.project_id = %(project)s AND e.at <= %(at)s
-ORDER BY e.at DESC, e.seq DESC LIMIT 1
+-- The last number that was given by then, or the horizon. Later numbers never have an earlier time
+-- and there are no gaps, so halving finds it, however many events share one time.
+WITH RECURSIVE halving (low, high) AS (
+    SELECT f.horizon_seq, f.seq FROM tenant_feed f WHERE f.project_id = %(project)s
+    UNION ALL
+    SELECT CASE WHEN asked.was_by_then THEN asked.middle ELSE asked.low END,
+           CASE WHEN asked.was_by_then THEN asked.high ELSE asked.middle - 1 END
+    FROM (
+        -- Looked up by its number alone: a join would be planned for all events at once.
+        SELECT h.low, h.high, h.middle, (
+            SELECT e.at <= %(at)s FROM event e
+            WHERE e.project_id = %(project)s AND e.seq = h.middle) AS was_by_then
+        FROM (SELECT *, (low + high + 1) / 2 AS middle FROM halving WHERE low < high) h
+    ) asked
+)
+SELECT h.low FROM halving h WHERE h.low = h.high
 
 -- name: time_of
 SELECT at FROM event WHERE project_id = %(project)s AND seq = %(seq)s
@@ -44,16 +56,19 @@ WHERE e.project_id = %(project)s AND e.seq > %(low)s AND e.seq < %(before)s
 ORDER BY e.seq DESC LIMIT %(limit)s
 
 -- name: images_as_of
--- One state per image holds at any number, so the primary key gives the pages in their order. What
+-- One state per image holds at any number, so the primary key gives the pages in their order; the
+-- rest is looked up for each, by OFFSET 0: the planner would rather walk all tenants' images. What
 -- was no container image then is kept out, as from the current list.
 SELECT v.image_id, g.id::text, g.name, g.kind, r.namespace, r.name, i.tag, v.digest,
     v.config_digest, v.size, v.updated_at, v.is_index, v.from_seq,
     v.run_id::text
 FROM image_version v
-JOIN image i ON i.id = v.image_id
+CROSS JOIN LATERAL (
+    SELECT i.tag, i.repository_id, i.registry_id FROM image i WHERE i.id = v.image_id OFFSET 0
+) i
 JOIN repository r ON r.id = i.repository_id
 JOIN registry g ON g.id = i.registry_id
-WHERE v.project_id = %(project)s AND v.image_id > %(after)s AND i.id > %(after)s
+WHERE v.project_id = %(project)s AND v.image_id > %(after)s
   AND v.from_seq <= %(seq)s AND (v.to_seq IS NULL OR v.to_seq > %(seq)s)
   AND v.artifact_type = ''
   AND g.enterprise_project_id = ANY(%(enterprise_projects)s)

@@ -1,44 +1,43 @@
--- name: scope
--- The registries a reading covers.
-SELECT g.id, CASE WHEN g.verdict = 'complete' AND g.confirmed_at < now() - g.stale_after
-    THEN 'stale' ELSE g.verdict END
-FROM registry g
-WHERE g.project_id = %(project_id)s
-  AND g.removed_at IS NULL
-  AND g.enterprise_project_id = ANY(%(enterprise_projects)s)
-  AND (%(registry_name)s::text IS NULL OR g.name = %(registry_name)s)
-  AND (%(kinds)s::text[] IS NULL OR g.kind = ANY(%(kinds)s))
-  AND (%(instance_id)s::text IS NULL OR g.options ->> 'instance_id' = %(instance_id)s)
-  AND (%(instance_name)s::text IS NULL OR g.options ->> 'instance_name' = %(instance_name)s)
-ORDER BY g.id
-
--- name: as_of
--- Besides the number, everything that an answer is made of and that changes without an event.
-SELECT f.seq, concat_ws('/', f.seq, f.revision, (
-    SELECT md5(string_agg(
-        concat_ws('/', g.id, g.name, g.kind, g.verdict, g.confirmed_at, g.enterprise_project_id),
-        ',' ORDER BY g.id))
-    FROM registry g WHERE g.project_id = %(project_id)s AND g.id = ANY(%(registry_ids)s)))
-FROM tenant_feed f WHERE f.project_id = %(project_id)s
+-- name: covered
+-- The registries a reading covers, what their list is worth, and how many images they and all the
+-- tenant's have, which choose how to read. Besides the number of the newest event, state has
+-- everything that an answer is made of and that changes without one.
+WITH every AS MATERIALIZED (
+    SELECT g.*, g.removed_at IS NULL
+      AND g.enterprise_project_id = ANY(%(enterprise_projects)s)
+      AND (%(registry_name)s::text IS NULL OR g.name = %(registry_name)s)
+      AND (%(kinds)s::text[] IS NULL OR g.kind = ANY(%(kinds)s))
+      AND (%(instance_id)s::text IS NULL OR g.options ->> 'instance_id' = %(instance_id)s)
+      AND (%(instance_name)s::text IS NULL OR g.options ->> 'instance_name' = %(instance_name)s)
+      AS is_covered
+    FROM registry g WHERE g.project_id = %(project_id)s
+), covered AS (
+    SELECT array_agg(e.id ORDER BY e.id) FILTER (WHERE e.is_covered) AS ids,
+           array_agg(DISTINCT CASE
+               WHEN e.verdict = 'complete' AND e.confirmed_at < now() - e.stale_after THEN 'stale'
+               ELSE e.verdict END) FILTER (WHERE e.is_covered) AS verdicts,
+           coalesce(sum(e.live_images) FILTER (WHERE e.is_covered), 0)::bigint AS images,
+           coalesce(sum(e.live_images), 0)::bigint AS images_of_all,
+           md5(string_agg(concat_ws('/', e.id, e.name, e.kind, e.verdict, e.confirmed_at,
+               e.enterprise_project_id), ',' ORDER BY e.id) FILTER (WHERE e.is_covered)) AS state
+    FROM every e
+)
+SELECT coalesce(f.seq, 0), concat_ws('/', f.seq, f.revision, c.state), c.ids, c.verdicts, c.images,
+       c.images_of_all, EXISTS (SELECT FROM label l WHERE l.project_id = %(project_id)s),
+       EXISTS (SELECT FROM attachment a WHERE a.project_id = %(project_id)s)
+FROM covered c LEFT JOIN tenant_feed f ON f.project_id = %(project_id)s
 
 -- name: platforms
 -- The children of indexes. A child is a row of the list itself only where it is listed untagged.
-SELECT p.registry_id, p.index_digest, p.digest, p.os, p.architecture, p.variant, p.size,
-       p.image_id
-FROM platform p
+SELECT x.id, p.digest, p.os, p.architecture, p.variant, p.size, p.image_id, (
+    SELECT i.id FROM image i
+    WHERE i.project_id = %(project_id)s AND i.digest = p.digest
+      AND i.repository_id = x.repository_id AND i.tag IS NULL AND i.retired_at IS NULL)
+FROM unnest(%(ids)s::bigint[], %(registry_ids)s::uuid[], %(repository_ids)s::bigint[],
+    %(digests)s::text[]) AS x (id, registry_id, repository_id, digest)
+JOIN platform p ON p.registry_id = x.registry_id AND p.index_digest = x.digest
 WHERE p.project_id = %(project_id)s
-  AND p.registry_id = ANY(%(registry_ids)s)
-  AND p.index_digest = ANY(%(digests)s)
-ORDER BY p.registry_id, p.index_digest, p.position
-
--- name: children
-SELECT i.repository_id, i.digest, i.id
-FROM image i
-WHERE i.project_id = %(project_id)s
-  AND i.repository_id = ANY(%(repository_ids)s)
-  AND i.digest = ANY(%(digests)s)
-  AND i.tag IS NULL
-  AND i.retired_at IS NULL
+ORDER BY x.id, p.position
 
 -- name: registries
 -- A reason that names no repository speaks of the registry as a whole: it could not be read.
