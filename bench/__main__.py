@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import sys
 import time
 from pathlib import Path
 
 import msgspec
+import structlog
 
 from bench.bell import ring
 from bench.course import Course
@@ -54,6 +56,8 @@ def main(given: list[str] | None = None) -> int:
     if missing:
         print(missing, file=sys.stderr)
         return 2
+    # What runs in this process would otherwise tell of every answer.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     sizes = [size_of(text) for text in chosen.world or ("500x20", "5000x20")]
     delays_s = [ms / 1000 for ms in chosen.delay_ms or (0, 30)]
     began = time.monotonic()

@@ -40,7 +40,7 @@ class Visit:
     """One reading, as the registry's own access log has it."""
 
     seconds: float
-    requests: Counter[str]
+    requests: dict[str, int]
 
     @property
     def total(self) -> int:
@@ -241,9 +241,9 @@ class _Running:
             told = log.read().decode()
         return re.findall(r'"(GET|HEAD) (/v2/\S*) HTTP/1\.1" 200', told)
 
-    def counted(self) -> Counter[str]:
+    def counted(self) -> dict[str, int]:
         """How often each sort of thing was asked for, since the count began."""
-        return Counter(map(_sort, self.asked()))
+        return dict(Counter(map(_sort, self.asked())))
 
     # --- what is in it ---
 

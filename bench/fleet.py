@@ -94,7 +94,7 @@ def main(given: list[str] | None = None) -> int:
 
 def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.fleet", description=__doc__)
-    parser.add_argument("--world", default="5000x20", metavar="REPOSITORIESxTAGS")
+    parser.add_argument("--world", default="8000x10", metavar="REPOSITORIESxTAGS")
     parser.add_argument("--runs", type=int, default=1, help="rounds of 1, 2 and 4 workers (1)")
     parser.add_argument(
         "--limited",

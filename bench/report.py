@@ -6,6 +6,7 @@ import datetime as dt
 import os
 import platform
 import statistics
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -152,7 +153,7 @@ def _ratio(
 def _depot(depot: Depot) -> list[Line]:
     case = "docker-registry"
     one = depot.rounds[-1]
-    asked, again = one.first.requests, one.unchanged.requests
+    asked, again = Counter(one.first.requests), Counter(one.unchanged.requests)
     tags, images = depot.tags, depot.images
     told: list[Line] = []
     first = depot.median(lambda r: r.first.seconds / r.curl.seconds)

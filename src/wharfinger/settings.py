@@ -83,6 +83,7 @@ class Settings:
     drain_s: int
     workers: int
     host_concurrency: int
+    fast_http: bool
     retry_deadline_s: int
     history_days: int
     audit_days: int
@@ -512,6 +513,13 @@ def _rules(environment: Mapping[str, str]) -> tuple[_Rule, ...]:
             _whole_number(1, 256),
             lambda _: 16,
             "requests at once to one registry host, to begin with and at most",
+        ),
+        _Rule(
+            "fast_http",
+            "WHARFINGER_FAST_HTTP",
+            _yes_or_no,
+            lambda _: False,
+            "whether registries are read by the client of the extra fast",
         ),
         _Rule(
             "retry_deadline_s",

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import procrastinate
 import structlog
@@ -55,9 +55,11 @@ from wharfinger.settings import Settings, command_environment, environment_varia
 from wharfinger.sources import filter_of, find_registries, open_source
 from wharfinger.sources._addresses import AddressPolicy
 from wharfinger.sources._examining import WatchedHttp, WatchedTransport, make_contact
+from wharfinger.sources._fast import fast_client
 from wharfinger.sources._http import AioTransport, RequestCount, counting_requests
 from wharfinger.sources._observing import CountedTransport
 from wharfinger.sources._references import References
+from wharfinger.store import archive
 from wharfinger.store.callers import Callers, any_project
 from wharfinger.store.database import Database, DatabaseAddress, connection_options
 from wharfinger.store.embedded import hold
@@ -67,7 +69,7 @@ from wharfinger.store.monitoring_token import monitoring_token
 from wharfinger.store.pacing import SharedBudgets
 from wharfinger.store.principals import Principals
 from wharfinger.store.reading import Reading
-from wharfinger.store.sealing import Sealer
+from wharfinger.store.sealing import Sealer, put_keys
 from wharfinger.store.sessions import SessionRows
 from wharfinger.sync.engine import Engine
 from wharfinger.sync.pacing import PacedHttp, host_and_port
@@ -157,10 +159,11 @@ class SourceOpener:
         self._concurrency = settings.host_concurrency
         self._deadline_s = float(settings.retry_deadline_s)
         self._budgets = budgets
+        self._transport = fast_client() if settings.fast_http else AioTransport
 
     def __call__(self, registry: RegistryRef, credential: RegistryCredential) -> OpenedSource:
         """Open one registry's source; no request is made yet."""
-        transport = AioTransport(self._policy(registry), ca_pem=registry.ca_pem)
+        transport = self._transport(self._policy(registry), ca_pem=registry.ca_pem)
         source = open_source(registry, credential, self._http(registry, transport))
         return OpenedSource(source, transport, filter_of(registry))
 
@@ -503,6 +506,41 @@ def migrate_database(settings: Settings, phase: Phase) -> list[str]:
         return migrate(_owner_of(address), phase)
 
 
+def back_up_database(settings: Settings, file: BinaryIO, *, with_key: bool) -> archive.Manifest:
+    """Write the configured database into a file, and the keys if that is wished.
+
+    Raises:
+        SetupError: it was not made by this version, or the keys cannot be read.
+        StoreUnavailableError: it does not answer.
+    """
+    key = None
+    if with_key:
+        # It is read as everybody reads it, so that what is kept is known to be good.
+        Sealer(settings.secret_key_file)
+        key = settings.secret_key_file.read_bytes()
+    with _address_of(settings) as address:
+        return archive.back_up(_owner_of(address), file, key=key)
+
+
+def restore_database(settings: Settings, file: BinaryIO) -> tuple[archive.Manifest, bool]:
+    """Bring a backup back; also whether the keys to its secrets are missing.
+
+    Raises:
+        SetupError: the database is not empty, the file is damaged or newer, or there are other
+            keys in the place of those in the backup.
+        StoreUnavailableError: the database does not answer.
+    """
+    _, key = archive.read_manifest(file)
+    place = settings.secret_key_file
+    if key is not None and place.exists() and place.read_bytes() != key:
+        raise SetupError(f"{place} holds other keys than the backup; move it away first")
+    with _address_of(settings) as address:
+        manifest = archive.restore(_owner_of(address), file)
+    if key is not None and not place.exists():
+        put_keys(place, key)
+    return manifest, not place.exists()
+
+
 async def migrations_missing(settings: Settings) -> str | None:
     """Why the configured database does not do for this version yet, or ``None``."""
     with _address_of(settings) as address:
@@ -532,7 +570,7 @@ def unfit(recorded: set[str] | None) -> str | None:
 def _address_of(settings: Settings) -> Iterator[DatabaseAddress]:
     owner, app = settings.database_url, settings.database_app_url
     if owner or app:
-        yield DatabaseAddress(owner=owner or "", app=app or _as_app_role(owner or ""))
+        yield DatabaseAddress(owner=owner or "", app=app or as_app_role(owner or ""))
         return
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     with hold(settings.data_dir, pg_bin=settings.pg_bin) as lease:
@@ -545,7 +583,8 @@ def _owner_of(address: DatabaseAddress) -> str:
     return address.owner
 
 
-def _as_app_role(owner: str) -> str:
+def as_app_role(owner: str) -> str:
+    """An owner's address, working as the role that row-level security binds."""
     options = conninfo_to_dict(owner).get("options") or ""
     return make_conninfo(owner, options=f"{options} -c role=wharfinger_app".strip())
 

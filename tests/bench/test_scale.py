@@ -9,7 +9,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from bench.scale import MEASURED, Costs, Fleet, Measured, Registry, main, simulate
+from bench.growth import exponent
+from bench.scale import KEPT_TABLES, MEASURED, Costs, Fleet, Measured, Registry, main, simulate
 
 FREE = Costs(worker_per_image=0, server_per_image=0)
 
@@ -80,3 +81,16 @@ def test_what_was_measured_answers_for_ten_million(capsys):
     assert 1e-6 < costs.worker_per_image < 1e-3
     assert main(["--questions", "1"]) == 0
     assert "| 10,000,000 images in 100 registries" in capsys.readouterr().out
+
+
+def test_the_plan_tells_what_was_measured():
+    plan = (Path(__file__).parents[2] / "docs" / "scale.md").read_text("utf-8")
+    measured = Measured.from_file(MEASURED)
+
+    for name in KEPT_TABLES:
+        one = measured.largest["tables"][name]
+        row, index = (round(one[part] / one["rows"]) for part in ("table_bytes", "index_bytes"))
+        assert f"| `{name}` | {row} | {index} |" in plan
+    for measure in ("requests", "wal_bytes"):
+        points = [(step["images"], step["first"][measure]) for step in measured.steps]
+        assert f"| {exponent(points):.3f} |" in plan

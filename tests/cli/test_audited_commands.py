@@ -27,6 +27,9 @@ READING = {
     "migrate",
     "images",
     "export",
+    # Into an empty database only, where there is nobody yet: it brings its own audit.
+    "backup",
+    "restore",
     "changes",
     "settings",
     "project list",

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 from commands import PROJECT
 
-from wharfinger.cli.exports import whole_file
+from wharfinger.cli.common import whole_file
 from wharfinger.testing.model import made_up_world
 from wharfinger.testing.upstream import Upstream
 

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from rows import AT, Rows
 from wharfinger.cli import app
+from wharfinger.store.sealing import Sealer
 
 RUN = str(uuid.uuid4())
 
@@ -54,6 +55,8 @@ def rows(owner_connection) -> Rows:
 
 @pytest.fixture
 def run(rows, database_address, tmp_path, logs_as_before):
+    # A database in use has a key somewhere; a command without one refuses to make another.
+    Sealer.from_file(tmp_path / "secret.key")
     environment = {
         "WHARFINGER_DATA_DIR": str(tmp_path),
         "WHARFINGER_DATABASE_URL": database_address.owner,

@@ -207,6 +207,14 @@ QUERY: dict[str, Callable[[Burglar, list[Cell]], str]] = {
     "limit": lambda b, cells: str(b.random.choice([10, 20, 200])),
     "offset": lambda b, cells: str(b.random.choice([0, 1, 5])),
 }
+# The console's own, which the APIs would refuse.
+CONSOLE_QUERY: dict[str, Callable[[Burglar, list[Cell]], str]] = {
+    "since": NAMES["run_id"],
+    "before": lambda b, cells: str(b.random.randrange(1, 9)),
+    "what": lambda b, cells: b.random.choice(["added", "retired"]),
+    "facets": lambda b, cells: "true",
+    "format": lambda b, cells: b.random.choice(["csv", "ndjson"]),
+}
 # Without these a list is refused, whatever else is asked.
 NEEDED = {
     "/v5/{project_id}/image/scanner-policies": {"type": "image_scan"},
@@ -508,9 +516,10 @@ class Burglar:
 
     def _query(self, door: Door, cells: list[Cell]) -> str:
         likely = {"enterprise_project_id", *LIKELY.get(door.path, ())}
+        known = QUERY | (CONSOLE_QUERY if door.path.startswith(CONSOLE) else {})
         given = {
             name: value(self, cells)
-            for name, value in QUERY.items()
+            for name, value in known.items()
             if self.random.random() < (0.4 if name in likely else 0.05)
         }
         return urlencode(NEEDED.get(door.path, {}) | given)

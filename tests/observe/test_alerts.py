@@ -213,6 +213,7 @@ def test_each_alert_fires_for_what_it_is_there_for_and_not_on_an_ordinary_day(pr
 
     assert set(FIRING) == set(rules())
     promtool("check", "rules", str(RULES))
+    promtool("check", "config", "--syntax-only", str(RULES.with_name("scrape.yaml")))
     promtool("test", "rules", str(tmp_path / "cases.yaml"))
 
 

@@ -97,7 +97,9 @@ async def test_one_trace_leads_from_the_call_to_the_last_statement(
     ids = {span.span_id.hex() for span in spans}
     names = {span.name for span in spans}
     assert collector.services == {"harbourmaster"}
-    (call,) = [span for span in spans if span.parent_span_id.hex() == PARENT]
+    calls = [span for span in spans if span.parent_span_id.hex() == PARENT]
+    assert len(calls) == 1, "the trace that came with the call is not gone on with"
+    call = calls[0]
     assert call.name == "POST /v5/{project_id}/image/synchronize"
     assert attributes(call)["http.response.status_code"] == 200
     assert {"wharfinger.plan", "wharfinger.read", "wharfinger.finish"} <= names
@@ -106,6 +108,7 @@ async def test_one_trace_leads_from_the_call_to_the_last_statement(
     requests = [span for span in spans if "url.full" in attributes(span)]
     assert {attributes(s)["http.response.status_code"] for s in requests} == {200}
     assert all(attributes(span)["url.full"].startswith(upstream.url) for span in requests)
+    assert not any("?" in attributes(span)["url.full"] for span in requests), "a query is told"
     told = [attributes(span) for span in spans]
     statements = [one["db.query.text"] for one in told if "db.query.text" in one]
     assert any(text.startswith("COPY") for text in statements)

@@ -139,16 +139,31 @@ def test_only_the_jobs_hold_the_owners_password():
         assert "wharfinger-owner" not in yaml.safe_dump(document)
 
 
+def probes_of(name):
+    (deployment,) = (d for d in of_kind("Deployment") if d["metadata"]["name"] == name)
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    ports = {port["name"] for port in container["ports"]}
+    probes = {k: v["httpGet"] for k, v in container.items() if k.endswith("Probe")}
+    assert {probe["port"] for probe in probes.values()} <= ports
+    return {kind: probe["path"] for kind, probe in probes.items()}
+
+
 def test_every_probe_asks_a_route_that_exists():
     routes = {route.path for route in create_app(None)._app.routes}
-    (serve,) = (d for d in of_kind("Deployment") if d["metadata"]["name"] == "wharfinger-serve")
-    (container,) = serve["spec"]["template"]["spec"]["containers"]
 
-    probes = {name: probe for name, probe in container.items() if name.endswith("Probe")}
+    probes = probes_of("wharfinger-serve")
 
-    assert set(probes) == {"startupProbe", "livenessProbe", "readinessProbe"}
-    assert {probe["httpGet"]["path"] for probe in probes.values()} <= routes
-    assert probes["readinessProbe"]["httpGet"]["path"] == "/readyz"
+    assert set(probes.values()) <= routes
+    assert probes == {
+        "startupProbe": "/healthz",
+        "livenessProbe": "/healthz",
+        "readinessProbe": "/readyz",
+    }
+    # The port of its metrics is all that a worker listens on.
+    assert probes_of("wharfinger-worker") == {
+        "startupProbe": "/healthz",
+        "livenessProbe": "/healthz",
+    }
 
 
 def test_a_pod_is_given_the_time_that_it_takes_to_stop():

@@ -85,6 +85,19 @@ def test_every_kind_is_documented_with_its_options(kind):
         assert f"| `{option.name}` |" in page
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_says_what_it_needs_what_it_shows_and_what_is_guessed(kind):
+    section = text_of("kinds.md").partition(f"\n## {kind}\n")[2].partition("\n## ")[0]
+
+    said = ("Address", "Credentials", "Permissions", "Sees", "Cannot see", "Cost", "Guesses")
+    assert [word for word in said if f"**{word}**" not in section] == []
+    assert [
+        one.name
+        for one in dataclasses.fields(kind_options(kind))
+        if f"| `{one.name}` |" not in section
+    ] == []
+
+
 def descendants(error):
     yield error
     for child in error.__subclasses__():
@@ -273,6 +286,12 @@ def test_the_code_in_the_readme_reads_the_list(served):
         **environment,
     )
     assert '"total_num": 6' in unmodified
+
+
+def test_the_code_for_people_from_the_cloud_reads_the_list(served):
+    (snippet,) = blocks(text_of("coming-from.md"), "python")
+
+    assert run_python(filled_in(snippet, served)).startswith("6 [")
 
 
 def test_the_curl_calls_in_the_readme_work(served):

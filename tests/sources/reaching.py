@@ -20,9 +20,21 @@ from cryptography.x509.oid import NameOID
 
 from wharfinger.domain.ports import Request
 from wharfinger.sources._addresses import AddressPolicy
+from wharfinger.sources._fast import FastTransport
 from wharfinger.sources._http import AioTransport
 from wharfinger.testing.faults import Answer
 from wharfinger.testing.server import LoopbackServer
+
+CLIENTS = {"aiohttp": AioTransport, "pyreqwest": FastTransport}
+_chosen = "aiohttp"
+
+
+@pytest.fixture(params=CLIENTS)
+def client(request, monkeypatch):
+    """Each of the clients in turn; ``fetch`` and ``reaching`` use it."""
+    monkeypatch.setattr("reaching._chosen", request.param)
+    return request.param
+
 
 PRIVATE = AddressPolicy(allow_private=True)
 PUBLIC = AddressPolicy()
@@ -94,7 +106,7 @@ async def raw_server(talk):
 
 @contextlib.asynccontextmanager
 async def reaching(policy=PRIVATE, **settings):
-    transport = AioTransport(policy, **settings)
+    transport = CLIENTS[_chosen](policy, **settings)
     try:
         yield transport
     finally:

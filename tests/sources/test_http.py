@@ -1,6 +1,7 @@
 """The transport: which addresses it reaches, what it takes in, how it tells what went wrong."""
 
 import asyncio
+import contextlib
 import gzip
 import ipaddress
 import socket
@@ -10,7 +11,7 @@ import zlib
 import pytest
 from aiohttp import web
 from aiohttp.abc import AbstractResolver
-from reaching import PRIVATE, PUBLIC, Echo, Names, echo, fetch, reaching
+from reaching import PRIVATE, PUBLIC, Echo, Names, client, echo, fetch, raw_server, reaching
 
 from wharfinger.domain.errors import (
     AddressRefusedError,
@@ -26,7 +27,9 @@ from wharfinger.sources._addresses import AddressPolicy
 from wharfinger.sources._http import AioTransport, redacted
 from wharfinger.testing.faults import Answer
 
-__all__ = ["echo"]
+__all__ = ["client", "echo"]
+
+pytestmark = pytest.mark.usefixtures("client")
 
 
 # --- addresses -----------------------------------------------------------------------------------
@@ -356,3 +359,60 @@ def _closed_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+# --- what each client takes ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "taken"),
+    [
+        ("GET", "/v2/tags?limit=1000&offset=0", True),
+        ("HEAD", "/v2/a%24b/tags", True),
+        ("POST", "/v2/", False),
+        # The one would send these as they are, the other would not.
+        ("GET", "/v2/a/../b", False),
+        ("GET", "/v2/?name='x'", False),
+    ],
+)
+async def test_every_url_is_sent_as_it_was_signed_whoever_sends_it(method, path, taken, client):
+    heard = []
+
+    async def listen(reader, writer):
+        heard.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 204 None\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+
+    async with raw_server(listen) as port:
+        await fetch(f"http://127.0.0.1:{port}{path}", method=method)
+
+    assert heard[0].startswith(f"{method} {path} HTTP/1.1\r\n".encode())
+    # The first client begins with the host, the second ends with it.
+    ends_with_host = heard[0].rstrip().rpartition(b"\r\n")[2].startswith(b"Host: ")
+    assert ends_with_host is (taken and client == "pyreqwest")
+
+
+@pytest.mark.allow_hosts(["127.0.0.1", "127.0.0.2"])
+async def test_h32_what_the_system_says_of_a_name_does_not_count():
+    """The name is the machine's own, so that whoever looks it up anew finds another server."""
+    names = Names(localhost=["127.0.0.2"])
+    async with contextlib.AsyncExitStack() as servers:
+        port = await servers.enter_async_context(answering("127.0.0.2", b"checked"))
+        await servers.enter_async_context(answering("127.0.0.1", b"looked up", port))
+        reply = await fetch(f"http://localhost:{port}/", resolver=names)
+
+    assert reply.body == b"checked"
+
+
+@contextlib.asynccontextmanager
+async def answering(address, body, port=0):
+    """A server on one of the machine's own addresses; gives its port."""
+
+    async def answer(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, address, port) as server:
+        yield server.sockets[0].getsockname()[1]

@@ -3,9 +3,13 @@
 import contextlib
 
 import pytest
-from reaching import Authority, Echo, fetch, raw_server
+from reaching import Authority, Echo, client, fetch, raw_server
 
 from wharfinger.domain.errors import NotTrustedError, SourceError, UnexpectedAnswerError
+
+__all__ = ["client"]
+
+pytestmark = pytest.mark.usefixtures("client")
 
 OURS = Authority("ours")
 THEIRS = Authority("theirs")

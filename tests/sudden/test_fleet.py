@@ -8,6 +8,7 @@ import datetime as dt
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -256,12 +257,15 @@ def test_nothing_works_before_the_database_is_migrated(machines, database, datab
         taken = connection.execute(
             "DELETE FROM schema_migration WHERE name = '0012_pre_labels' RETURNING name, sha256"
         ).fetchone()
-        waiting = machines[2].worker()
+        waiting = machines[2].start("worker", "--metrics-listen=127.0.0.1:0")
         await_text(machines[2].log, "worker.waits")
+        (metrics,) = re.findall(r"(http://127.0.0.1:\d+)/metrics", machines[2].log.read_text())
         waits = machines[3].start("migrate", "--wait=60")
 
         assert status(f"{url}/readyz") == (503, "the database lacks migrations: 0012_pre_labels")
         assert (waiting.poll(), waits.poll()) == (None, None)
+        with urllib.request.urlopen(f"{metrics}/healthz", timeout=10) as answer:
+            assert answer.read() == b"alive\n"
 
         connection.execute("INSERT INTO schema_migration (name, sha256) VALUES (%s, %s)", taken)
         assert status(f"{url}/readyz") == (200, "ready")

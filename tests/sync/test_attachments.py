@@ -246,6 +246,21 @@ async def test_of_what_is_gone_nothing_is_remembered(yard, upstream):
     assert yard.value("SELECT count(*) FROM attachment") == 0
 
 
+async def test_what_belonged_to_an_erased_registry_is_erased(yard, upstream):
+    _, tag = an_image(upstream)
+    subject = digest_at(upstream, tag)
+    attach(upstream, subject, NOTATION)
+    attach(upstream, "", COSIGN, tag=tag_of(subject, ".sig"))
+    await yard.add_oci(upstream)
+    await yard.sync()
+    before = yard.value("SELECT count(*) FROM attachment")
+
+    await yard.house.registries.remove(yard.caller, "other")
+    await yard.house.held.purge(yard.caller, "other")
+
+    assert (before, yard.value("SELECT count(*) FROM attachment")) == (2, 0)
+
+
 async def test_a_registry_without_lists_is_asked_once_however_many_images_it_has(yard, bare):
     await yard.add_oci(bare)
 
@@ -304,11 +319,26 @@ async def test_a_list_that_fails_hides_nothing_and_is_asked_for_again(yard, upst
 
 
 async def test_a_registry_in_trouble_is_not_asked_about_every_image(yard, upstream):
-    upstream.faults.answer(LISTS, 403)
+    upstream.faults.answer(LISTS, 503)
     await yard.add_oci(upstream)
 
     run = await yard.sync()
 
-    assert {r.code for r in run.reasons} == {"referrers_unread"}
-    assert len(run.reasons) == 3
-    assert len(upstream.requests(LISTS)) == 1
+    assert [r.code for r in run.reasons] == ["referrers_unread"] * 3
+    # One question, again and again; the others were not asked.
+    assert len({request.path for request in upstream.requests(LISTS)}) == 1
+
+
+async def test_a_repository_that_refuses_does_not_speak_for_the_others(yard, upstream):
+    refused = upstream.world.owned()[2].path
+    upstream.faults.answer(f"/v2/{refused}{LISTS}", 403)
+    _, tag = an_image(upstream)
+    attach(upstream, digest_at(upstream, tag), NOTATION)
+    await yard.add_oci(upstream)
+
+    run = await yard.sync()
+
+    assert [(r.code, r.repository) for r in run.reasons] == [("referrers_unread", refused)]
+    assert await attached(yard) == {tag: ["signature"]}
+    assert len(upstream.requests(f"/v2/{refused}{LISTS}")) == 1
+    assert len(upstream.requests(LISTS)) == 5

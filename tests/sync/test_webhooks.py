@@ -441,6 +441,19 @@ async def test_who_sees_less_than_a_webhook_tells_does_not_see_it(yard, receiver
             await attempt
 
 
+async def test_a_turn_that_a_dead_worker_left_runs_out(yard, upstream, receiver):
+    await add(yard, receiver)
+    yard.owner.execute(
+        "UPDATE webhook SET lease = gen_random_uuid(), leased_until = now() + interval '1 second'"
+    )
+    await yard.add_swr(upstream)
+
+    await yard.sync()
+    await receiver.until(lambda r: len(r.events) == 8)
+
+    assert receiver.ids == [*CHANGES, "notice-1", "notice-2"]
+
+
 # --- sudden death ---------------------------------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ import typer
 
 from wharfinger.cli import (
     audit,
+    backups,
     doctor,
     enterprise_projects,
     exports,
@@ -45,6 +46,8 @@ app.command("migrate")(migrate.migrate)
 app.command("sync")(sync.sync)
 app.command("images")(images.images)
 app.command("export")(exports.export)
+app.command("backup")(backups.backup)
+app.command("restore")(backups.restore)
 app.command("doctor")(doctor.doctor)
 app.command("changes")(history.changes)
 app.command("report")(report.report)

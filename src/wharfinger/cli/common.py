@@ -10,10 +10,12 @@ import logging
 import os
 import pwd
 import re
+import secrets
 import sys
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Annotated, Any, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO, TypeVar
 
 import msgspec
 import structlog
@@ -22,7 +24,9 @@ from rich.console import Console
 from rich.table import Table
 
 from wharfinger import __version__
-from wharfinger.domain.errors import NotFoundError, WharfingerError
+from wharfinger.cli.completing import complete_project
+from wharfinger.domain.artifacts import ArtifactKind
+from wharfinger.domain.errors import NotFoundError, SetupError, WharfingerError
 from wharfinger.domain.model import Caller, Origin
 from wharfinger.settings import Settings, read_settings
 from wharfinger.store.callers import ProjectRef
@@ -36,10 +40,32 @@ JsonFlag = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on standard output, nothing else.")
 ]
 ProjectOption = Annotated[
-    str, typer.Option("--project", metavar="ID", help="The project (tenant).", show_default=False)
+    str,
+    typer.Option(
+        "--project",
+        metavar="ID",
+        help="The project (tenant).",
+        show_default=False,
+        autocompletion=complete_project,
+    ),
+]
+
+SignedOption = Annotated[
+    bool | None,
+    typer.Option("--signed/--unsigned", help="Only what is signed, or is not.", show_default=False),
+]
+SbomOption = Annotated[
+    bool | None,
+    typer.Option("--sbom/--no-sbom", help="Only what has an SBOM, or none.", show_default=False),
 ]
 
 _flags: dict[str, Any] = {}
+
+
+def attached(*, signed: bool | None, sbom: bool | None) -> dict[ArtifactKind, bool]:
+    """Which kinds of artifact the options say that must belong to an image, and which must not."""
+    asked = {ArtifactKind.SIGNATURE: signed, ArtifactKind.SBOM: sbom}
+    return {kind: wanted for kind, wanted in asked.items() if wanted is not None}
 
 
 def _print_version(wanted: bool) -> None:
@@ -267,3 +293,27 @@ def read_moment(text: str, option: str) -> dt.datetime:
             "must be a time with an offset, like 2026-11-01T00:00:00Z", param_hint=option
         )
     return moment
+
+
+@contextlib.contextmanager
+def whole_file(path: Path, *, mode: int = 0o666) -> Iterator[BinaryIO]:
+    """A file that takes its name once it is whole, and whatever it replaces stays until then.
+
+    Raises:
+        SetupError: it cannot be written.
+    """
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        descriptor = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
+    except OSError as exc:
+        raise SetupError(f"{path} cannot be written: {exc.strerror}") from exc
+    try:
+        with os.fdopen(descriptor, "w+b") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except OSError as exc:
+        raise SetupError(f"{path} cannot be written: {exc.strerror}") from exc
+    finally:
+        aside.unlink(missing_ok=True)

@@ -14,13 +14,19 @@ from wharfinger.cli.common import (
     print_line,
     with_house,
 )
+from wharfinger.cli.completing import complete_registry
 from wharfinger.domain.examination import Examination, Finding
 from wharfinger.wiring import House
 
 
 def doctor(
     registry: Annotated[
-        str, typer.Argument(metavar="REGISTRY", help="The registry, by name or id.")
+        str,
+        typer.Argument(
+            metavar="REGISTRY",
+            help="The registry, by name or id.",
+            autocompletion=complete_registry,
+        ),
     ],
     project: ProjectOption,
     json: JsonFlag = False,

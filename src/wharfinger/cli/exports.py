@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import secrets
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager
@@ -18,12 +16,15 @@ import typer
 from wharfinger.cli.common import (
     JsonFlag,
     ProjectOption,
+    SbomOption,
+    SignedOption,
+    attached,
     caller_of,
     print_json,
     read_moment,
+    whole_file,
     with_house,
 )
-from wharfinger.domain.errors import SetupError
 from wharfinger.domain.history import PastFilter
 from wharfinger.domain.inventory import ImageFilter, RegistryScope, Span
 from wharfinger.domain.labels import read_filter
@@ -83,6 +84,8 @@ def export(
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="Only what is labelled so; repeatable."),
     ] = None,
+    signed: SignedOption = None,
+    sbom: SbomOption = None,
     latest: Annotated[
         bool, typer.Option("--latest", help="Only the newest tag of each repository.")
     ] = False,
@@ -116,6 +119,8 @@ def export(
         "--size": size,
         "--multi-arch": multi_arch,
         "--label": label,
+        "--signed or --unsigned": signed,
+        "--sbom or --no-sbom": sbom,
         "--latest": latest or None,
         "--updated-from": updated_from,
         "--updated-to": updated_to,
@@ -147,6 +152,7 @@ def export(
             image_id=image_id,
             size=size,
             is_index=multi_arch,
+            attached=attached(signed=signed, sbom=sbom),
             latest_only=latest,
             labels=tuple(read_filter(text) for text in label or ()),
             updated=updated,
@@ -182,26 +188,6 @@ async def _write(pieces: AsyncIterator[bytes], output: str) -> int:
 def _standard_output() -> Iterator[BinaryIO]:
     yield sys.stdout.buffer
     sys.stdout.buffer.flush()
-
-
-@contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes its name once it is whole, and whatever it replaces stays until then.
-
-    Raises:
-        SetupError: it cannot be written.
-    """
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        with open(aside, "xb") as file:  # noqa: PTH123 - the same for all that writes
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    except OSError as exc:
-        raise SetupError(f"{path} cannot be written: {exc.strerror}") from exc
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def _span(start: str | None, end: str | None, option: str) -> Span:

@@ -12,14 +12,17 @@ import typer
 
 from wharfinger.cli.common import (
     ProjectOption,
+    SbomOption,
+    SignedOption,
+    attached,
     caller_of,
     print_json,
     print_table,
     read_moment,
     with_house,
 )
+from wharfinger.cli.completing import complete_kind, complete_registry
 from wharfinger.cli.history import past_images
-from wharfinger.domain.artifacts import ArtifactKind
 from wharfinger.domain.history import PastFilter, PastImage
 from wharfinger.domain.inventory import ImageFilter, RegistryScope
 from wharfinger.domain.labels import read_filter
@@ -42,8 +45,13 @@ class Format(StrEnum):
 
 def images(
     project: ProjectOption,
-    registry: Annotated[str | None, typer.Option(help="Only this registry, by name.")] = None,
-    kind: Annotated[str | None, typer.Option(help="Only registries of this kind.")] = None,
+    registry: Annotated[
+        str | None,
+        typer.Option(help="Only this registry, by name.", autocompletion=complete_registry),
+    ] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="Only registries of this kind.", autocompletion=complete_kind)
+    ] = None,
     namespace: Annotated[str | None, typer.Option(help="Only this namespace.")] = None,
     name: Annotated[str | None, typer.Option(help="Only names that contain this.")] = None,
     tag: Annotated[str | None, typer.Option(help="Only this tag.")] = None,
@@ -55,12 +63,8 @@ def images(
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="Only what is labelled so; repeatable."),
     ] = None,
-    signed: Annotated[
-        bool | None, typer.Option("--signed/--unsigned", help="Only what is signed, or is not.")
-    ] = None,
-    sbom: Annotated[
-        bool | None, typer.Option("--sbom/--no-sbom", help="Only what has an SBOM, or has none.")
-    ] = None,
+    signed: SignedOption = None,
+    sbom: SbomOption = None,
     latest: Annotated[
         bool, typer.Option("--latest", help="Only the newest tag of each repository.")
     ] = False,
@@ -106,17 +110,12 @@ def images(
             digest=digest,
             text=search,
             labels=tuple(read_filter(text) for text in label or ()),
-            attached=_attached(signed=signed, sbom=sbom),
+            attached=attached(signed=signed, sbom=sbom),
             latest_only=latest,
         )
         await write(_rows(house, caller, wanted, limit))
 
     with_house(work)
-
-
-def _attached(*, signed: bool | None, sbom: bool | None) -> dict[ArtifactKind, bool]:
-    asked = {ArtifactKind.SIGNATURE: signed, ArtifactKind.SBOM: sbom}
-    return {kind: wanted for kind, wanted in asked.items() if wanted is not None}
 
 
 async def _rows(

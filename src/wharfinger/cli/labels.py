@@ -14,6 +14,7 @@ from wharfinger.cli.common import (
     print_table,
     with_house,
 )
+from wharfinger.cli.completing import complete_registry
 from wharfinger.domain.labels import Label, Place, read_filter
 from wharfinger.wiring import House
 
@@ -23,7 +24,12 @@ labels = typer.Typer(
 )
 
 RegistryArgument = Annotated[
-    str, typer.Argument(metavar="REGISTRY", help="The registry, by name or id.")
+    str,
+    typer.Argument(
+        metavar="REGISTRY",
+        help="The registry, by name or id.",
+        autocompletion=complete_registry,
+    ),
 ]
 NamespaceOption = Annotated[
     str | None, typer.Option(help="Only this namespace of it; '' is none.", show_default=False)

@@ -19,6 +19,7 @@ from wharfinger.cli.common import (
     read_secret,
     with_house,
 )
+from wharfinger.cli.completing import complete_kind, complete_registry
 from wharfinger.domain.advice import advised
 from wharfinger.domain.model import (
     DEFAULT_ENTERPRISE_PROJECT,
@@ -40,7 +41,12 @@ from wharfinger.wiring import House
 
 registries = typer.Typer(help="The registries of a project.", no_args_is_help=True)
 
-NameOption = Annotated[str, typer.Option("--name", help="The registry's name in the project.")]
+NameOption = Annotated[
+    str,
+    typer.Option(
+        "--name", help="The registry's name in the project.", autocompletion=complete_registry
+    ),
+]
 
 
 AccessKeyOption = Annotated[str | None, typer.Option(help="Sign calls with this access key.")]
@@ -81,7 +87,9 @@ CHUNK = 1000
 def add(
     project: ProjectOption,
     name: NameOption,
-    kind: Annotated[str, typer.Option(help=f"One of {', '.join(KINDS)}.")],
+    kind: Annotated[
+        str, typer.Option(help=f"One of {', '.join(KINDS)}.", autocompletion=complete_kind)
+    ],
     address: Annotated[
         str,
         typer.Option(help="SWR: the management endpoint; Harbor, Other: the root. A URL."),

@@ -15,6 +15,7 @@ from wharfinger.cli.common import (
     print_line,
     with_house,
 )
+from wharfinger.cli.completing import complete_registry
 from wharfinger.domain.errors import NotFoundError
 from wharfinger.domain.report import RunReport, as_markdown
 from wharfinger.service.report import LATEST, report_of
@@ -32,7 +33,10 @@ def report(
     project: ProjectOption,
     run: Annotated[str, typer.Argument(metavar="RUN", help="The run's id, or latest.")] = LATEST,
     registry: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The latest of this registry.")
+        str | None,
+        typer.Option(
+            metavar="NAME", help="The latest of this registry.", autocompletion=complete_registry
+        ),
     ] = None,
     form: Annotated[
         Format, typer.Option("--format", metavar="FORMAT", help="markdown or json.")

@@ -15,6 +15,7 @@ from wharfinger.cli.common import (
     print_table,
     with_house,
 )
+from wharfinger.cli.completing import complete_registry
 from wharfinger.domain.schedule import Schedule, ScheduleChange
 from wharfinger.wiring import House
 
@@ -23,7 +24,12 @@ schedules = typer.Typer(
 )
 
 RegistryArgument = Annotated[
-    str, typer.Argument(metavar="REGISTRY", help="The registry, by name or id.")
+    str,
+    typer.Argument(
+        metavar="REGISTRY",
+        help="The registry, by name or id.",
+        autocompletion=complete_registry,
+    ),
 ]
 
 

@@ -20,6 +20,7 @@ from wharfinger.cli.common import (
     print_line,
     with_house,
 )
+from wharfinger.cli.completing import complete_registry
 from wharfinger.domain.errors import StoreUnavailableError
 from wharfinger.domain.model import Caller, RunOutcome, RunProgress, TaskProgress
 from wharfinger.wiring import House
@@ -34,7 +35,9 @@ def sync(
     project: ProjectOption,
     registry: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Only this registry; repeatable."),
+        typer.Option(
+            metavar="NAME", help="Only this registry; repeatable.", autocompletion=complete_registry
+        ),
     ] = None,
     full: Annotated[
         bool, typer.Option("--full", help="Read every repository, whatever its fingerprint.")

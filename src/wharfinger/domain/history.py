@@ -32,6 +32,13 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     is_purged: bool
 
 
+class ChangeFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which events are asked for, by a registry's id and a kind; ``None`` leaves a question out."""
+
+    registry: str | None = None
+    kind: str | None = None
+
+
 class PastImage(msgspec.Struct, frozen=True, kw_only=True):
     """An image as it was listed at a past moment. ``size`` is in bytes."""
 
@@ -188,6 +195,16 @@ class Changes(Turn, frozen=True, kw_only=True):
     """A page of the change feed, oldest first."""
 
     items: tuple[Change, ...]
+
+
+class RecentChanges(Turn, frozen=True, kw_only=True):
+    """A page of the change feed, newest first: those with numbers above ``low``.
+
+    A page may hold few or none where a filter matches few; ``next`` then still leads further back.
+    """
+
+    items: tuple[Change, ...]
+    low: int
 
 
 class PastImages(Turn, frozen=True, kw_only=True):

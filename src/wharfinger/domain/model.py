@@ -104,12 +104,12 @@ def hss_kind(kind: str) -> str:
 class RepositoryFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Which repositories are wanted: patterns of paths, in which ``*`` stands for anything.
 
-    No ``include`` stands for everything, as no ``named`` does, which holds paths or patterns, no
-    ``namespaces``, and no ``below``, which holds paths and covers what lies at or below them;
-    ``exclude`` wins.
+    What is left empty wants everything. ``named`` are whole paths, and ``matching`` patterns beside
+    them; ``below`` are paths of what lies at or below them. ``exclude`` wins.
     """
 
-    named: tuple[str, ...] = ()
+    named: frozenset[str] = frozenset()
+    matching: tuple[str, ...] = ()
     namespaces: tuple[str, ...] = ()
     below: tuple[str, ...] = ()
     include: tuple[str, ...] = ()
@@ -118,8 +118,8 @@ class RepositoryFilter(msgspec.Struct, frozen=True, kw_only=True):
     def covers(self, namespace: str, name: str) -> bool:
         """Whether a repository is wanted."""
         path = f"{namespace}/{name}" if namespace else name
-        named = not self.named or path in self.named
-        named = named or any(fnmatchcase(path, p) for p in self.named if "*" in p or "?" in p)
+        named = path in self.named or not (self.named or self.matching)
+        named = named or any(fnmatchcase(path, p) for p in self.matching)
         inside = not self.namespaces or namespace in self.namespaces
         inside &= not self.below or any(f"{path}/".startswith(f"{p}/") for p in self.below)
         included = not self.include or any(fnmatchcase(path, p) for p in self.include)
@@ -127,7 +127,16 @@ class RepositoryFilter(msgspec.Struct, frozen=True, kw_only=True):
 
     def __bool__(self) -> bool:
         """Whether anything is left out."""
-        return any((self.named, self.namespaces, self.below, self.include, self.exclude))
+        return any(
+            (
+                self.named,
+                self.matching,
+                self.namespaces,
+                self.below,
+                self.include,
+                self.exclude,
+            )
+        )
 
 
 class RegistryRef(msgspec.Struct, frozen=True, kw_only=True):

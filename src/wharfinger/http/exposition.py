@@ -165,7 +165,10 @@ def metrics_alone(exposition: Exposition) -> Any:
     async def serve(scope: Any, receive: Any, send: Any) -> None:  # noqa: ARG001 - ASGI's own
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         status, text, content_type = 404, b"Metrics are at /metrics.\n", "text/plain"
-        if scope["path"] == "/metrics" and scope["method"] in ("GET", "HEAD"):
+        if scope["path"] == "/healthz":
+            # A worker listens nowhere else, and who supervises it asks no database.
+            status, text = 200, b"alive\n"
+        elif scope["path"] == "/metrics" and scope["method"] in ("GET", "HEAD"):
             status = 200
             text, content_type = await exposition.word(headers.get(b"accept", ""))
         fields = [

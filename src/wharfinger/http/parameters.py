@@ -33,6 +33,18 @@ class Parameters:
         """Return the names of all that is given, in order."""
         return tuple(self._values)
 
+    def without_blanks(self) -> Parameters:
+        """Return what is given without blank values: a form sends those that are not filled in."""
+        found = Parameters(b"")
+        for name, values in self._values.items():
+            if kept := [value for value in values if value]:
+                found._values[name] = kept
+        return found
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """Return names and values as they are given."""
+        return [(name, value) for name, values in self._values.items() for value in values]
+
     def raw(self, name: str) -> str | None:
         """Return the value as it is, or ``None`` where the parameter is not given."""
         values = self._values.get(name)

@@ -8,12 +8,14 @@ from collections.abc import Sequence
 
 from wharfinger.domain.errors import InvalidParameterError, NotFoundError
 from wharfinger.domain.history import (
+    ChangeFilter,
     Changes,
     Differences,
     Life,
     Moment,
     PastFilter,
     PastImages,
+    RecentChanges,
     RegistryVerdict,
     RegistryVerdicts,
     RunRecord,
@@ -26,6 +28,8 @@ from wharfinger.store.reading import together
 
 # Events that are forgotten in one transaction.
 PRUNE_AT_ONCE = 20_000
+# Numbers that one page of the newest events goes through, however few of them are asked for.
+LOOKED_THROUGH = 20_000
 
 
 class History:
@@ -57,6 +61,35 @@ class History:
         return Changes(
             items=found,
             next=str(found[-1].seq) if more else None,
+            as_of=feed.newest,
+            verdict=verdict,
+        )
+
+    async def recent_changes(
+        self, caller: Caller, wanted: ChangeFilter, *, before: int | None, limit: int
+    ) -> RecentChanges:
+        """The newest events with numbers below ``before``; ``next`` is the next page's ``before``.
+
+        Raises:
+            InvalidParameterError: the registry of the filter is no id.
+        """
+        if wanted.registry is not None and not _is_uuid(wanted.registry):
+            raise InvalidParameterError("registry_id", "must be the id of a registry")
+        async with self._database.tenant(caller.project_id) as tx:
+            feed = await history.feed_of(tx, caller)
+            below = feed.newest + 1 if before is None else min(before, feed.newest + 1)
+            low = max(below - 1 - LOOKED_THROUGH, feed.horizon_seq)
+            found = await history.recent_changes(
+                tx, caller, wanted, low=low, before=below, limit=limit
+            )
+            verdict = await _verdict_now(tx, caller)
+        if len(found) == limit:
+            low = found[-1].seq - 1
+        more = low > feed.horizon_seq
+        return RecentChanges(
+            items=found,
+            low=low,
+            next=str(low + 1) if more else None,
             as_of=feed.newest,
             verdict=verdict,
         )
@@ -132,14 +165,20 @@ class History:
         caller: Caller,
         *,
         registry: str | None = None,
+        outcome: str | None = None,
         before: tuple[dt.datetime, str] | None = None,
         limit: int,
     ) -> RunRecords:
-        """Runs, newest first; ``before`` is (queued at, id) of the last one that was seen."""
+        """Runs, newest first; ``before`` is (queued at, id) of the last one that was seen.
+
+        ``outcome`` is how they ended, or the state of those that have not.
+        """
         if registry is not None and not _is_uuid(registry):
             raise InvalidParameterError("registry_id", "must be the id of a registry")
         async with self._database.tenant(caller.project_id) as tx:
-            found = await history.runs(tx, caller, registry=registry, before=before, limit=limit)
+            found = await history.runs(
+                tx, caller, registry=registry, outcome=outcome, before=before, limit=limit
+            )
             feed = await history.feed_of(tx, caller)
             verdict = await _verdict_now(tx, caller)
         last = found[-1] if len(found) == limit else None

@@ -19,7 +19,7 @@ from wharfinger.sync.queue import FINISH, PLAN, READ, TICK
 log = structlog.get_logger()
 
 # How old the counts of another process may be in a scrape.
-REPORT_S = 2.0
+REPORT_S = 5.0
 CLOSE_WITHIN_S = 3.0
 
 # The worst of several verdicts' rows is what is told of their kind; all else is added up.
@@ -29,7 +29,7 @@ _WORST = frozenset({"registry_confirmed_age_seconds", "registry_read_age_seconds
 class Metering:
     """What this process counts, added to the counts of all; and what all of them come to.
 
-    A process that is killed takes the last two seconds of its counts along.
+    A process that is killed takes the last few seconds of its counts along.
     """
 
     def __init__(self, metrics: Metrics, tally: Tally) -> None:

@@ -21,7 +21,7 @@ from wharfinger.domain.model import (
     RepositoryFilter,
 )
 from wharfinger.domain.ports import Authorise, Http, Reply, Request, Source
-from wharfinger.sources._paths import spelled_out
+from wharfinger.sources._paths import is_pattern, spelled_out
 from wharfinger.sources._references import check_reference
 
 T = TypeVar("T")
@@ -160,8 +160,10 @@ def wanted_repositories(
 ) -> RepositoryFilter:
     """Return what a configuration asks for: its patterns, and what of a registry it names."""
     chosen = read_options(_load(kind).Options, options)
+    names = spelled_out(getattr(chosen, "repositories", ()))
     return RepositoryFilter(
-        named=spelled_out(getattr(chosen, "repositories", ())),
+        named=frozenset(name for name in names if not is_pattern(name)),
+        matching=tuple(name for name in names if is_pattern(name)),
         namespaces=tuple(getattr(chosen, "projects", ())),
         # Paths of images are lower case, whatever that of their group is.
         below=tuple(path.lower() for path in getattr(chosen, "groups", ())),

@@ -34,6 +34,7 @@ IDLE_TIMEOUT_S = 60.0
 # A byte a minute is no silence, and yet no answer.
 ANSWER_TIMEOUT_S = 300.0
 MAX_REDIRECTS = 5
+USER_AGENT = f"wharfinger/{__version__}"
 MAX_HEADERS = 128
 MAX_HEADER_BYTES = 8190
 
@@ -132,9 +133,7 @@ class AioTransport:
     async def _exchange(self, request: Request, url: str, headers: Mapping[str, str]) -> Reply:
         try:
             where = self._checked(url)
-            self.requests += 1
-            if (count := _count.get()) is not None:
-                count.requests += 1
+            self.count_request()
             async with self._open_session().request(
                 request.method,
                 where,
@@ -142,15 +141,19 @@ class AioTransport:
                 data=request.body or None,
                 allow_redirects=False,
             ) as response:
-                body = await _read_body(response, request.max_bytes, url)
-                return Reply(
-                    status=response.status,
-                    headers=_joined_headers(response),
-                    body=body,
-                    url=url,
-                )
+                return await read_answer(response, request.max_bytes, url)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError, zlib.error) as exc:
             raise _in_our_words(exc, redacted(url)) from exc
+
+    def count_request(self) -> None:
+        """Count a request that is about to leave, or has left."""
+        self.requests += 1
+        if (count := _count.get()) is not None:
+            count.requests += 1
+
+    def checked_resolver(self) -> AbstractResolver:
+        """Return what finds addresses of names, and none that may not be reached."""
+        return _CheckedResolver(self._resolver or aiohttp.ThreadedResolver(), self._policy)
 
     def _checked(self, url: str) -> URL:
         """Return the URL as it will be connected to; a name is checked when it is resolved."""
@@ -177,18 +180,17 @@ class AioTransport:
     def _open_session(self) -> aiohttp.ClientSession:
         # The session belongs to the running loop, which a constructor need not have.
         if self._session is None:
-            resolver = self._resolver or aiohttp.ThreadedResolver()
             connector = aiohttp.TCPConnector(
                 # The budget of the host limits concurrency, not the pool.
                 limit=0,
                 ssl=self._tls,
-                resolver=_CheckedResolver(resolver, self._policy),
+                resolver=self.checked_resolver(),
             )
             self._session = aiohttp.ClientSession(
                 connector=connector,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=self._timeout,
-                headers={"User-Agent": f"wharfinger/{__version__}", "Accept-Encoding": "gzip"},
+                headers={"User-Agent": USER_AGENT, "Accept-Encoding": "gzip"},
                 auto_decompress=False,
                 # No proxy of the environment, and no .netrc: what an address check has let
                 # through goes there, and nowhere else.
@@ -228,6 +230,18 @@ def redacted(url: str) -> str:
         return "an address that is no URL"
     host = parts.netloc.rpartition("@")[2]
     return f"{parts.scheme}://{host}{parts.path}"
+
+
+async def read_answer(response: aiohttp.ClientResponse, max_bytes: int, url: str) -> Reply:
+    """Take in an answer whose status and headers are there.
+
+    Raises:
+        TooLargeError: the body is larger than ``max_bytes``, received or decompressed.
+        MalformedAnswerError: it is compressed in a way that was not asked for.
+    """
+    body = await _read_body(response, max_bytes, url)
+    headers = _joined_headers(response)
+    return Reply(status=response.status, headers=headers, body=body, url=url)
 
 
 async def _read_body(response: aiohttp.ClientResponse, max_bytes: int, url: str) -> bytes:
@@ -363,6 +377,7 @@ _WORDS: tuple[tuple[type[Exception], str], ...] = (
 
 
 def _in_our_words(exc: Exception, url: str) -> SourceError:
+    """Return the error to raise for what a library raised."""
     for kind, words in _WORDS:
         if isinstance(exc, kind):
             if isinstance(exc, aiohttp.ClientSSLError):

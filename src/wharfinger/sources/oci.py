@@ -160,7 +160,8 @@ class Other:
         Where a pattern was given, the catalog is listed in full: what does not match is left out
         by whoever knows that it is then hidden and not gone.
         """
-        names = [name for name in self._named if not is_pattern(name)]
+        # Insertion order is kept, and looking a name up costs the same however many there are.
+        names = {name: None for name in self._named if not is_pattern(name)}
         patterns = [name for name in self._named if is_pattern(name)]
         if self._named and not patterns:
             yield Page(items=tuple(map(repository_at, names)), next=None, total=len(names))

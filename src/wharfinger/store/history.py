@@ -13,6 +13,7 @@ from psycopg.rows import dict_row
 from wharfinger.domain.errors import HistoryForgottenError, InvalidParameterError, NotFoundError
 from wharfinger.domain.history import (
     Change,
+    ChangeFilter,
     Difference,
     Life,
     Moment,
@@ -120,6 +121,21 @@ async def changes(
     return tuple(_struct(Change, row) for row in await cursor.fetchall())
 
 
+async def recent_changes(
+    tx: Connection, caller: Caller, wanted: ChangeFilter, *, low: int, before: int, limit: int
+) -> tuple[Change, ...]:
+    """The events with numbers above ``low`` and below ``before``, newest first."""
+    values = {
+        **seen_by(caller),
+        **msgspec.structs.asdict(wanted),
+        "low": low,
+        "before": before,
+        "limit": limit,
+    }
+    cursor = await tx.execute(_SQL["recent_changes"], values, prepare=False)
+    return tuple(_struct(Change, row) for row in await cursor.fetchall())
+
+
 async def list_as_of(
     ask: Ask, caller: Caller, moment: Moment, wanted: PastFilter, *, after: int, limit: int
 ) -> tuple[tuple[PastImage, ...], tuple[RegistryVerdict, ...]]:
@@ -205,14 +221,19 @@ async def runs(
     *,
     run: str | None = None,
     registry: str | None = None,
+    outcome: str | None = None,
     before: tuple[dt.datetime, str] | None = None,
     limit: int = 1,
 ) -> tuple[RunRecord, ...]:
-    """Runs, newest first; ``before`` is (queued at, id) of the last one that was seen."""
+    """Runs, newest first; ``before`` is (queued at, id) of the last one that was seen.
+
+    ``outcome`` is how they ended, or the state of those that have not.
+    """
     values = {
         **seen_by(caller),
         "run": run,
         "registry": registry,
+        "outcome": outcome,
         "queued_at": before and before[0],
         "last": before and before[1],
         "limit": limit,

@@ -60,7 +60,9 @@ def _is_post(name: str) -> bool:
     return "_post_" in name
 
 
-def migrate(owner_dsn: str, phase: Phase = "all") -> list[str]:
+def migrate(
+    owner_dsn: str, phase: Phase = "all", *, only: Collection[str] | None = None
+) -> list[str]:
     """Apply what the database lacks; returns the names applied, in order.
 
     Safe to call from many processes at once: one migrates, the others wait and find nothing to
@@ -72,6 +74,8 @@ def migrate(owner_dsn: str, phase: Phase = "all") -> list[str]:
             ``wharfinger_app`` exists.
         phase: ``pre`` leaves out what the release before could not live with. An empty database
             has no release before, and gets everything.
+        only: the names that may be applied, for a database that is to be as it was in an older
+            version; ``None`` for all.
 
     Raises:
         SetupError: PostgreSQL is too old, the role may not do what is needed, an applied file was
@@ -83,7 +87,7 @@ def migrate(owner_dsn: str, phase: Phase = "all") -> list[str]:
         _refuse_old_servers(connection)
         with _alone(connection):
             _prepare(connection)
-            return _apply_missing(connection, phase)
+            return _apply_missing(connection, phase, only)
 
 
 @functools.cache
@@ -91,6 +95,11 @@ def migrations() -> list[Migration]:
     """The package's own files, in order."""
     folder = resources.files("wharfinger.store") / "migrations"
     return _files(folder, prefix="")
+
+
+def fingerprints() -> dict[str, str]:
+    """The package's own files by name, each with what an edited one is recognised by."""
+    return {step.name: step.sha256 for step in migrations()}
 
 
 def needed() -> list[str]:
@@ -280,13 +289,15 @@ def _despite_races(step: Callable[[], None]) -> None:
 # --- applying ------------------------------------------------------------------------------------
 
 
-def _apply_missing(connection: _Connection, phase: Phase) -> list[str]:
+def _apply_missing(
+    connection: _Connection, phase: Phase, only: Collection[str] | None
+) -> list[str]:
     rows = connection.execute("SELECT name, sha256 FROM schema_migration").fetchall()
     recorded: dict[str, str] = dict(rows)
     engine, ours = _job_engine_migrations(), migrations()
     _refuse_newer_databases(recorded)
     _refuse_edited_files(recorded, ours)
-    chosen = _chosen(ours, recorded, phase)
+    chosen = [step for step in _chosen(ours, recorded, phase) if only is None or step.name in only]
     if not any(name.startswith("procrastinate/") for name in recorded):
         applied = [_install_job_engine(connection, engine)]
     else:

@@ -146,6 +146,23 @@ class Sealer:
             raise SetupError("a stored secret was changed or moved; enter it again") from exc
 
 
+def put_keys(path: Path, content: bytes) -> None:
+    """Make the file of keys with this content and mode 0600.
+
+    Raises:
+        SetupError: it cannot be made, or it is there already.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = _write_aside(path, content.decode("ascii"))
+        try:
+            os.link(aside, path)
+        finally:
+            aside.unlink()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise SetupError(f"the secret key file {path} cannot be made: {exc}") from exc
+
+
 def new_key_line() -> str:
     """One more line for the key file."""
     key = base64.b64encode(secrets.token_bytes(_KEY_BYTES)).decode()

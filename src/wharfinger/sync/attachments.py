@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol, cast
 
 import structlog
 
 from wharfinger.domain.artifacts import Referrer, Referrers, subject_of_tag
-from wharfinger.domain.errors import SourceError
+from wharfinger.domain.errors import SourceError, TemporarySourceError
 from wharfinger.domain.model import Page, Reason, RepositoryRef, TagRef
 from wharfinger.domain.ports import ListsReferrers, Source
 from wharfinger.store import attachments
@@ -63,21 +63,54 @@ class ToldByListing:
         return Told(answered=None, found=tuple(self._found)) if self._tells else None
 
 
+@dataclasses.dataclass
+class Trouble:
+    """What one run has met at its registry that asking others would only meet again.
+
+    Until there is an answer, questions wait for the one before: the first tells for all.
+    """
+
+    error: SourceError | None = None
+    has_answer: bool = False
+    first: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
+
+
+class Troubles:
+    """The trouble of each registry's newest run."""
+
+    def __init__(self) -> None:
+        self._of: dict[str, tuple[str, Trouble]] = {}
+
+    def of(self, unit: TakenUnit) -> Trouble:
+        """The trouble of a unit's run."""
+        run, trouble = self._of.get(unit.registry_id, ("", Trouble()))
+        if run != unit.run_id:
+            trouble = Trouble()
+            self._of[unit.registry_id] = (unit.run_id, trouble)
+        return trouble
+
+
 class Asking:
     """Asks on behalf of one unit.
 
-    What fails once is not tried with every other image of the unit: a registry in trouble has
-    enough of it, and what is known stays meanwhile.
+    A registry that fails although it was asked again and again has enough of it: nothing more is
+    asked in that run. What it refuses may be one repository's affair, and ends the questions about
+    that one. What is known stays meanwhile.
     """
 
-    def __init__(self, database: Database, project_id: str, unit: TakenUnit, opened: Asked) -> None:
+    def __init__(
+        self,
+        database: Database,
+        project_id: str,
+        unit: TakenUnit,
+        opened: Asked,
+        trouble: Trouble,
+    ) -> None:
         self._database = database
         self._project_id = project_id
         self._unit = unit
         self._opened = opened
-        self._failure: SourceError | None = None
-        self._has_answer = False
-        self._first = asyncio.Lock()
+        self._trouble = trouble
 
     async def about(self, read: Sequence[ReadRepository]) -> dict[int, ReadRepository]:
         """Return the repositories with what the registry tells of their images' referrers."""
@@ -120,62 +153,78 @@ class Asking:
         self, source: ListsReferrers, read: ReadRepository, questions: Sequence[Question]
     ) -> ReadRepository:
         answers: list[tuple[Question, Referrers]] = []
+        failure: SourceError | None = None
         with self._opened.counting() as count:
-            for start in range(0, len(questions), _AT_ONCE):
-                batch = questions[start : start + _AT_ONCE]
+            for batch in _batches(questions):
                 found = await together([self._answer(source, read.wanted, one) for one in batch])
-                answers += [pair for pair in found if pair is not None]
+                answers += [pair for pair in found if not isinstance(pair, SourceError)]
+                failure = next((one for one in found if isinstance(one, SourceError)), None)
+                if failure is not None:
+                    break
         return dataclasses.replace(
             read,
-            attached=self._told(read.wanted, questions, answers),
+            attached=_told(read.wanted, answers, failure),
             cost=dataclasses.replace(read.cost, requests=read.cost.requests + count.requests),
         )
 
     async def _answer(
         self, source: ListsReferrers, wanted: WantedRepository, question: Question
-    ) -> tuple[Question, Referrers] | None:
-        if not self._has_answer:
-            # The first question goes alone: if it fails, the others need not be asked.
-            async with self._first:
-                if not self._has_answer:
+    ) -> tuple[Question, Referrers] | SourceError:
+        trouble = self._trouble
+        if not trouble.has_answer:
+            async with trouble.first:
+                if not trouble.has_answer:
                     return await self._try(source, wanted, question)
         return await self._try(source, wanted, question)
 
     async def _try(
         self, source: ListsReferrers, wanted: WantedRepository, question: Question
-    ) -> tuple[Question, Referrers] | None:
-        if self._failure is not None:
-            return None
+    ) -> tuple[Question, Referrers] | SourceError:
+        trouble = self._trouble
+        if trouble.error is not None:
+            return trouble.error
         repository = RepositoryRef(namespace=wanted.namespace, name=wanted.name)
         try:
             answer = await source.referrers(repository, question.subject, question.tags)
         except SourceError as error:
             log.warning("sync.referrers_unread", repository=wanted.id, error=error.code)
-            self._failure = self._failure or error
-            return None
-        self._has_answer = True
+            if isinstance(error, TemporarySourceError):
+                trouble.error = error
+            else:
+                trouble.has_answer = True
+            return error
+        trouble.has_answer = True
         return question, answer
 
-    def _told(
-        self,
-        wanted: WantedRepository,
-        questions: Sequence[Question],
-        answers: Sequence[tuple[Question, Referrers]],
-    ) -> Told:
-        return Told(
-            found=tuple(one for _, answer in answers for one in answer.found),
-            answered=frozenset(question.subject for question, answer in answers if answer.listed),
-            lists=frozenset(tag for question, _ in answers for tag in question.tags),
-            unread=None if len(answers) == len(questions) else self._unread(wanted),
-        )
 
-    def _unread(self, wanted: WantedRepository) -> Reason:
-        path = f"{wanted.namespace}/{wanted.name}" if wanted.namespace else wanted.name
-        return Reason(
-            code="referrers_unread",
-            message=f"what belongs to its images could not be read: {self._failure}"[:400],
-            repository=path,
-        )
+def _batches(questions: Sequence[Question]) -> Iterator[Sequence[Question]]:
+    """Split questions; the first one goes alone, for if it fails the others are not asked."""
+    if questions:
+        yield questions[:1]
+    for start in range(1, len(questions), _AT_ONCE):
+        yield questions[start : start + _AT_ONCE]
+
+
+def _told(
+    wanted: WantedRepository,
+    answers: Sequence[tuple[Question, Referrers]],
+    failure: SourceError | None,
+) -> Told:
+    return Told(
+        found=tuple(one for _, answer in answers for one in answer.found),
+        answered=frozenset(question.subject for question, answer in answers if answer.listed),
+        lists=frozenset(tag for question, _ in answers for tag in question.tags),
+        unread=None if failure is None else _unread(wanted, failure),
+    )
+
+
+def _unread(wanted: WantedRepository, failure: SourceError) -> Reason:
+    path = f"{wanted.namespace}/{wanted.name}" if wanted.namespace else wanted.name
+    return Reason(
+        code="referrers_unread",
+        message=f"what belongs to its images could not be read: {failure}"[:400],
+        repository=path,
+    )
 
 
 def _asker(source: Source) -> ListsReferrers | None:

@@ -47,7 +47,7 @@ from wharfinger.store.writing import (
     UnitResult,
     WantedRepository,
 )
-from wharfinger.sync.attachments import Asking, Counting, ToldByListing
+from wharfinger.sync.attachments import Asking, Counting, ToldByListing, Troubles
 from wharfinger.sync.pacing import hinted
 from wharfinger.sync.together import together
 
@@ -144,6 +144,7 @@ class Engine:
         self._tally = tally or Tally()
         self._sources = _Sources(database, seals, opener, resolve)
         self._jobs = jobs
+        self._troubles = Troubles()
 
     async def aclose(self) -> None:
         """Let go of every registry's connections."""
@@ -286,7 +287,8 @@ class Engine:
     ) -> list[_Found]:
         """Fill in what belongs to the images of what could be read."""
         read = [one for one in found if isinstance(one, ReadRepository)]
-        asked = await Asking(self._database, project_id, unit, opened).about(read)
+        trouble = self._troubles.of(unit)
+        asked = await Asking(self._database, project_id, unit, opened, trouble).about(read)
         return [asked[one.wanted.id] if isinstance(one, ReadRepository) else one for one in found]
 
     async def _settle_unknown(

@@ -19,7 +19,8 @@ from wharfinger.domain.errors import InvalidParameterError
 from wharfinger.domain.history import Moment, PastFilter
 from wharfinger.domain.inventory import Facets, ImageFilter, RegistryScope, Span, Worth
 from wharfinger.domain.labels import read_filter
-from wharfinger.http.api.call import ApiCall, TheApiCall, cursor
+from wharfinger.domain.model import Caller
+from wharfinger.http.api.call import ApiCall, TheApiCall, cursor, read_time
 from wharfinger.http.api.wire import (
     FacetsAnswer,
     ImageItem,
@@ -30,7 +31,7 @@ from wharfinger.http.api.wire import (
     registry_item,
 )
 from wharfinger.http.exports import FORMATS, Encoder, Format, encoded
-from wharfinger.http.parameters import MAX_INT64
+from wharfinger.http.parameters import MAX_INT64, Parameters
 from wharfinger.http.services import Services, TheServices
 from wharfinger.service.exports import Export
 
@@ -72,9 +73,8 @@ async def list_images(
     is_current = at is None and as_of is None
     if at is not None and as_of is not None:
         raise InvalidParameterError("at", "must not stand beside as_of")
-    for name in () if is_current else _OF_THE_CURRENT_LIST:
-        if call.query.raw(name) is not None:
-            raise InvalidParameterError(name, "is known of the current list only")
+    if not is_current:
+        check_past(call.query)
     if wanted := _format(call):
         return await _export(call, services, wanted, at=at, as_of=as_of)
     if is_current:
@@ -93,7 +93,7 @@ async def _past(
     page = await services.history.images(
         call.caller,
         moment,
-        _past_filter(call),
+        past_filter(call.query),
         after=0 if position is None else position.id,
         limit=call.limit(),
     )
@@ -110,7 +110,7 @@ async def _past(
 @get("/images/facets", action="hss:images:list")
 async def list_facets(call: TheApiCall, services: TheServices) -> FacetsAnswer:
     """How many images match, by registry, kind, enterprise project and namespace."""
-    wanted = _filter(call)
+    wanted = image_filter(call.caller, call.query)
     worth = await services.inventory.worth(call.caller, wanted.scope)
     facets: Facets = await services.inventory.facets(call.caller, wanted)
     return FacetsAnswer(facets=facets, as_of=worth.as_of, verdict=worth.verdict)
@@ -119,7 +119,7 @@ async def list_facets(call: TheApiCall, services: TheServices) -> FacetsAnswer:
 async def _current(
     call: ApiCall, services: Services
 ) -> Response[ListAnswer[ImageItem]] | Response[None]:
-    wanted = _filter(call)
+    wanted = image_filter(call.caller, call.query)
     limit = call.limit(most=MOST_IMAGES)
     after = call.after(int) or 0
     # The number first: what happens while the pages are read comes after it in the feed.
@@ -159,14 +159,20 @@ async def _export(
 ) -> Stream:
     if call.query.raw("limit") is not None:
         raise InvalidParameterError("limit", "is for pages; a stream has no end but the last")
-    encoder = wanted.encoder()
     if at is None and as_of is None:
         after_id = call.after(int) or 0
-        opening = services.exports.current(call.caller, _filter(call), after_id=after_id)
+        asked = image_filter(call.caller, call.query)
+        opening = services.exports.current(call.caller, asked, after_id=after_id)
     elif call.query.raw("after") is not None:
         raise InvalidParameterError("after", "is for pages where the list is of the past")
     else:
-        opening = services.exports.past(call.caller, _past_filter(call), at=at, seq=as_of)
+        opening = services.exports.past(call.caller, past_filter(call.query), at=at, seq=as_of)
+    return await streamed(opening, wanted)
+
+
+async def streamed(opening: AbstractAsyncContextManager[Export], wanted: Format) -> Stream:
+    """Answer a whole list in a format."""
+    encoder = wanted.encoder()
     pieces = _pieces(opening, encoder)
     # What is wrong with the question is told before the answer begins.
     export: Export = await anext(pieces)
@@ -207,8 +213,19 @@ def _has(if_none_match: str, etag: str) -> bool:
     return "*" in given or etag in given
 
 
-def _past_filter(call: ApiCall) -> PastFilter:
-    query = call.query
+def check_past(query: Parameters) -> None:
+    """See that nothing is asked of a past list that is known of the current one only.
+
+    Raises:
+        InvalidParameterError: something is.
+    """
+    for name in _OF_THE_CURRENT_LIST:
+        if query.raw(name) is not None:
+            raise InvalidParameterError(name, "is known of the current list only")
+
+
+def past_filter(query: Parameters) -> PastFilter:
+    """Read which images of a past moment are asked for."""
     return PastFilter(
         registry=query.text("registry", longest=128),
         kind=query.text("kind", longest=64),
@@ -218,11 +235,12 @@ def _past_filter(call: ApiCall) -> PastFilter:
     )
 
 
-def _filter(call: ApiCall) -> ImageFilter:
-    wanted, query = _past_filter(call), call.query
+def image_filter(caller: Caller, query: Parameters) -> ImageFilter:
+    """Read which images of the current list are asked for, among those the caller sees."""
+    wanted = past_filter(query)
     return ImageFilter(
         scope=RegistryScope(
-            enterprise_projects=call.caller.enterprise_projects,
+            enterprise_projects=caller.enterprise_projects,
             registry_name=wanted.registry,
             kinds=None if wanted.kind is None else (wanted.kind,),
         ),
@@ -237,9 +255,9 @@ def _filter(call: ApiCall) -> ImageFilter:
         is_index=query.flag("multi_arch"),
         latest_only=query.flag("latest") or False,
         labels=tuple(read_filter(t) for t in query.all("label", longest=320, most=8)),
-        attached=_attached(call),
-        updated=_span(call, "updated"),
-        synced=_span(call, "confirmed"),
+        attached=_attached(query),
+        updated=_span(query, "updated"),
+        synced=_span(query, "confirmed"),
     )
 
 
@@ -251,13 +269,18 @@ ATTACHED = {
 }
 
 
-def _attached(call: ApiCall) -> dict[ArtifactKind, bool]:
-    asked = {kind: call.query.flag(name) for name, kind in ATTACHED.items()}
+def _attached(query: Parameters) -> dict[ArtifactKind, bool]:
+    asked = {kind: query.flag(name) for name, kind in ATTACHED.items()}
     return {kind: wanted for kind, wanted in asked.items() if wanted is not None}
 
 
-def _span(call: ApiCall, what: str) -> Span:
-    start, end = call.moment(f"{what}_from"), call.moment(f"{what}_to")
+def _span(query: Parameters, what: str) -> Span:
+    start, end = _moment(query, f"{what}_from"), _moment(query, f"{what}_to")
     if start is not None and end is not None and start > end:
         raise InvalidParameterError(f"{what}_from", f"must not be later than {what}_to")
     return Span.between(start, end)
+
+
+def _moment(query: Parameters, name: str) -> dt.datetime | None:
+    value = query.raw(name)
+    return None if value is None else read_time(name, value)

@@ -16,6 +16,9 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 PLACES = (
     Place(key="overview", path="/console", action="hss:imageRegistries:list"),
     Place(key="registries", path="/console/registries", action="hss:imageRegistries:list"),
+    Place(key="images", path="/console/images", action="hss:images:list"),
+    Place(key="runs", path="/console/runs", action="wharfinger:runs:list"),
+    Place(key="changes", path="/console/changes", action="wharfinger:changes:list"),
 )
 
 

@@ -28,6 +28,22 @@ _TEMPLATES = jinja2.Environment(
 _TEMPLATES.globals.update(asset=asset_path, languages=LANGUAGES, themes=THEMES)
 _TEMPLATES.filters["grouped"] = "{:,}".format
 
+
+def _bytes(count: int) -> str:
+    """A size as people read it."""
+    if count < 1000:
+        return f"{count} B"
+    amount, units = float(count), iter(("kB", "MB", "GB", "TB"))
+    unit = next(units)
+    amount /= 1000
+    # What would be shown as 1000.0 is the next unit's 1.0.
+    while amount >= 999.95 and unit != "TB":
+        amount, unit = amount / 1000, next(units)
+    return f"{amount:.1f} {unit}"
+
+
+_TEMPLATES.filters["bytes"] = _bytes
+
 # Nothing but what we serve ourselves, and nothing of it written into the page.
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"

@@ -6,7 +6,16 @@ from litestar import Router
 from litestar.di import Provide
 
 from wharfinger.domain.errors import WharfingerError
-from wharfinger.http.ui import overview, plots, progress, registries, sign_in
+from wharfinger.http.ui import (
+    changes,
+    images,
+    overview,
+    plots,
+    progress,
+    registries,
+    runs,
+    sign_in,
+)
 from wharfinger.http.ui.assets import show_asset
 from wharfinger.http.ui.failures import PREFIX, answer_page_failure
 from wharfinger.http.ui.pages import HEADERS
@@ -35,6 +44,13 @@ PAGES = (
     registries.examine_registry,
     registries.accept_held,
     progress.watch_progress,
+    images.list_images,
+    images.export_images,
+    images.show_image,
+    runs.list_runs,
+    runs.show_run,
+    runs.show_differences,
+    changes.list_changes,
 )
 
 

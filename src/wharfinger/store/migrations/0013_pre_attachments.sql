@@ -1,9 +1,11 @@
 -- What belongs to an image: signatures, SBOMs and attestations, of which a registry tells by tags
 -- that are named after the image's digest, or in a list of referrers.
 
+-- Like the other tables that a batch writes, it carries no foreign keys: besides their cost, they
+-- would take locks out of their order.
 CREATE TABLE attachment (
-    project_id text NOT NULL REFERENCES project (id),
-    registry_id uuid NOT NULL REFERENCES registry (id) ON DELETE CASCADE,
+    project_id text NOT NULL,
+    registry_id uuid NOT NULL,
     repository_id bigint NOT NULL,
     subject text NOT NULL, -- the image's digest
     digest text NOT NULL, -- the artifact's
@@ -65,6 +67,20 @@ CREATE TRIGGER follow_attached_tag AFTER INSERT ON image
     FOR EACH ROW WHEN (NEW.tag LIKE 'sha%-%') EXECUTE FUNCTION follow_attached_tag();
 CREATE TRIGGER follow_attached_tag_moved AFTER UPDATE ON image
     FOR EACH ROW WHEN (NEW.tag LIKE 'sha%-%') EXECUTE FUNCTION follow_attached_tag();
+
+-- What is erased with its registry.
+CREATE FUNCTION forget_attachments()
+    RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT
+AS $$
+BEGIN
+    DELETE FROM attachment a WHERE a.registry_id = OLD.id;
+    RETURN NULL;
+END
+$$;
+REVOKE EXECUTE ON FUNCTION forget_attachments FROM PUBLIC;
+CREATE TRIGGER forget_attachments AFTER DELETE ON registry
+    FOR EACH ROW EXECUTE FUNCTION forget_attachments();
 
 -- What is listed already.
 INSERT INTO attachment (project_id, registry_id, repository_id, subject, digest, kind,

@@ -38,6 +38,23 @@ WHERE e.project_id = %(project)s AND e.seq > %(after)s AND e.seq <= %(newest)s
     = ANY(%(enterprise_projects)s)
 ORDER BY e.seq LIMIT %(limit)s
 
+-- name: recent_changes
+-- A window of numbers, so that a filter that few events match reads so many and no more.
+SELECT e.seq, e.kind, e.at, e.run_id::text, e.registry_id::text, g.name, e.image_id, r.namespace,
+    r.name, e.tag, e.digest_before, e.digest_after,
+    e.digest_before IS NULL AND e.digest_after IS NULL AS is_purged
+FROM event e
+LEFT JOIN repository r ON r.id = e.repository_id
+LEFT JOIN registry g ON g.id = e.registry_id
+LEFT JOIN purged_registry p ON p.id = e.registry_id
+WHERE e.project_id = %(project)s AND e.seq > %(low)s AND e.seq < %(before)s
+  AND (%(registry)s::uuid IS NULL OR e.registry_id = %(registry)s)
+  AND (%(kind)s::text IS NULL OR e.kind = %(kind)s)
+  -- What was erased before it was remembered where, was in the default one: there was no other.
+  AND coalesce(g.enterprise_project_id, p.enterprise_project_id, '0')
+    = ANY(%(enterprise_projects)s)
+ORDER BY e.seq DESC LIMIT %(limit)s
+
 -- name: images_as_of
 -- One state per image holds at any number, so the primary key gives the pages in their order; the
 -- rest is looked up for each, by OFFSET 0: the planner would rather walk all tenants' images. What
@@ -151,6 +168,7 @@ FROM run r JOIN registry g ON g.id = r.registry_id
 WHERE r.project_id = %(project)s AND g.enterprise_project_id = ANY(%(enterprise_projects)s)
   AND (%(run)s::uuid IS NULL OR r.id = %(run)s)
   AND (%(registry)s::uuid IS NULL OR r.registry_id = %(registry)s)
+  AND (%(outcome)s::text IS NULL OR coalesce(r.outcome, r.state) = %(outcome)s)
   AND (%(queued_at)s::timestamptz IS NULL OR (r.queued_at, r.id) < (%(queued_at)s, %(last)s::uuid))
 ORDER BY r.queued_at DESC, r.id DESC LIMIT %(limit)s
 
