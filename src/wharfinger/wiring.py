@@ -59,7 +59,7 @@ from wharfinger.sources._fast import fast_client
 from wharfinger.sources._http import AioTransport, RequestCount, counting_requests
 from wharfinger.sources._observing import CountedTransport
 from wharfinger.sources._references import References
-from wharfinger.store import archive
+from wharfinger.store import archive, fitness
 from wharfinger.store.callers import Callers, any_project
 from wharfinger.store.database import Database, DatabaseAddress, connection_options
 from wharfinger.store.embedded import hold
@@ -539,6 +539,30 @@ def restore_database(settings: Settings, file: BinaryIO) -> tuple[archive.Manife
     if key is not None and not place.exists():
         put_keys(place, key)
     return manifest, not place.exists()
+
+
+def check_upgrade(settings: Settings) -> Iterator[fitness.Check]:
+    """Look whether this version can take over the configured database; nothing is changed."""
+    is_embedded = not (settings.database_url or settings.database_app_url)
+    if is_embedded:
+        binaries = fitness.check_binaries(settings.data_dir, settings.pg_bin)
+        yield binaries
+        if binaries.grade == "fail":
+            return
+    try:
+        with _address_of(settings) as address:
+            owner = _owner_of(address)
+            yield from fitness.check_database(owner)
+            if is_embedded:
+                yield fitness.check_disk(owner, settings.data_dir)
+            yield fitness.check_keys(owner, settings.secret_key_file)
+    except (SetupError, StoreUnavailableError) as error:
+        yield fitness.Check(
+            check="database",
+            grade="fail",
+            message=str(error),
+            advice="see that it runs, and that WHARFINGER_DATABASE_URL leads to its owner",
+        )
 
 
 async def migrations_missing(settings: Settings) -> str | None:

@@ -30,6 +30,7 @@ READING = {
     # Into an empty database only, where there is nobody yet: it brings its own audit.
     "backup",
     "restore",
+    "upgrade-check",
     "changes",
     "settings",
     "project list",

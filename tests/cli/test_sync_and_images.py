@@ -6,7 +6,7 @@ import socket
 import subprocess
 
 import pytest
-from commands import PROJECT
+from commands import PROJECT, Commands, await_end
 
 from wharfinger.cli.common import whole_file
 from wharfinger.testing.model import made_up_world
@@ -160,6 +160,36 @@ def test_an_export_that_cannot_be_written_says_so(commands, synced, tmp_path):
 
     assert failed["error_code"] == "setup"
     assert f"{nowhere} cannot be written: No such file" in failed["error_msg"]
+
+
+def test_a_backup_is_for_its_owner_and_comes_back_elsewhere(commands, synced, data_dir, tmp_path):
+    file = tmp_path / "backup.zip"
+    elsewhere = Commands(data_dir)
+
+    told = commands("backup", "-o", str(file)).stdout
+    back = elsewhere.json("restore", str(file))
+    again = elsewhere.json("restore", str(file), code=1)
+
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert f"Without {commands.data_dir / 'secret.key'}, which is not in it" in told
+    assert f"{back['rows']} rows of {back['tables']} tables" in told
+    assert elsewhere.json("images", "--project", "listed") == commands.json(
+        "images", "--project", "listed"
+    )
+    assert "has projects already" in again["error_msg"]
+    await_end(data_dir)
+
+
+def test_a_look_before_an_upgrade_exits_by_what_it_finds(commands, synced):
+    good = commands.json("upgrade-check")
+    bad = commands.json("upgrade-check", code=1, secret_key_file="/nonexistent/key")
+
+    assert good["ok"]
+    assert {one["check"] for one in good["checks"]} == {
+        *("binaries", "server", "migrations", "transactions", "extensions", "workers"),
+        *("disk", "keys"),
+    }
+    assert [one["check"] for one in bad["checks"] if one["grade"] == "fail"] == ["keys"]
 
 
 def test_filters_narrow_the_list(commands, synced):

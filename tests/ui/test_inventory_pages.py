@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+import io
 import json
 import re
 import uuid
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
+import pyarrow.parquet as pq
 import pytest
 from visitor import Visitor
 
@@ -238,7 +240,9 @@ def test_an_export_of_the_past_does_not_ignore_what_it_cannot_ask(visitor, liste
 
 
 def _lasting(body):
-    """A BOM without what is made anew for each."""
+    """What is told of the images, without the time at which it was written."""
+    if body.startswith(b"PAR1"):
+        return pq.read_table(io.BytesIO(body)).to_pylist()
     return re.sub(rb'"(serialNumber|timestamp)": ?"[^"]*"', b"", body)
 
 

@@ -26,6 +26,7 @@ from wharfinger.cli import (
     show_settings,
     swr,
     sync,
+    upgrades,
     users,
     webhooks,
 )
@@ -48,6 +49,7 @@ app.command("images")(images.images)
 app.command("export")(exports.export)
 app.command("backup")(backups.backup)
 app.command("restore")(backups.restore)
+app.command("upgrade-check")(upgrades.upgrade_check)
 app.command("doctor")(doctor.doctor)
 app.command("changes")(history.changes)
 app.command("report")(report.report)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import functools
 import itertools
@@ -15,7 +16,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from wharfinger.domain.errors import SetupError, StoreUnavailableError
+from wharfinger.domain.errors import StoreUnavailableError
 from wharfinger.domain.webhooks import FORGOTTEN, CloudEvent, event_of, wait_s
 from wharfinger.service.webhooks import Send, record_given_up, send_events
 from wharfinger.store import webhooks
@@ -33,6 +34,7 @@ AT_ONCE = 16
 TURN_S = 10.0
 # Longer than an attempt can take. A worker that dies leaves its turns to others after that.
 LEASE_S = 30.0
+AFTER_OUR_FAULT_S = 300.0
 # What is looked at in one go where a filter leaves most of it out.
 MOST_LOOKED_AT = 500
 
@@ -95,13 +97,28 @@ class Teller:
                 pass
         except StoreUnavailableError as error:
             log.info("webhooks.wait", error=error.code)
-        except SetupError as error:
-            log.error("webhooks.sealed", webhook=webhook_id, error=str(error))  # noqa: TRY400 - it is told
         except Exception:
+            # A fault of ours, or a key that is missing: no reason to try every second.
             log.exception("webhooks.turn_failed", webhook=webhook_id)
+            await self._put_off(project_id, webhook_id, lease)
         finally:
+            # Should the database be away, the turn runs out by itself.
+            with contextlib.suppress(StoreUnavailableError):
+                async with self._database.tenant(project_id) as tx:
+                    await webhooks.release(tx, project_id, webhook_id, lease)
+
+    async def _put_off(self, project_id: str, webhook_id: str, lease: str) -> None:
+        with contextlib.suppress(StoreUnavailableError):
             async with self._database.tenant(project_id) as tx:
-                await webhooks.release(tx, project_id, webhook_id, lease)
+                await webhooks.failed(
+                    tx,
+                    project_id,
+                    webhook_id,
+                    lease,
+                    status=None,
+                    wait_s=AFTER_OUR_FAULT_S,
+                    patience_days=self._patience_days,
+                )
 
     async def step(self, project_id: str, webhook_id: str, lease: str) -> bool:
         """Deliver what comes next; whether there may be more to do at once."""

@@ -30,7 +30,7 @@ KEY = "secret.key"
 _CHUNK = 1 << 20
 _WAIT_FOR_TABLE = "10s"
 
-_Connection = psycopg.Connection[TupleRow]
+Connection = psycopg.Connection[TupleRow]
 
 # Those of the job engine are left out, and the record of migrations, which migrating writes.
 _TABLES = """
@@ -103,7 +103,7 @@ def back_up(owner_dsn: str, file: BinaryIO, *, key: bytes | None = None) -> Mani
         SetupError: the database was not made by this version.
         StoreUnavailableError: it does not answer.
     """
-    with _connected(owner_dsn) as connection, connection.transaction():
+    with connected(owner_dsn) as connection, connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         recorded = _recorded(connection)
         if missing := sorted(set(fingerprints()) - set(recorded)):
@@ -164,7 +164,7 @@ def restore(owner_dsn: str, file: BinaryIO) -> Manifest:
     manifest, _ = read_manifest(file)
     # As it was when the rows were written; what came later then runs over the rows.
     migrate(owner_dsn, only=manifest.migrations)
-    with _connected(owner_dsn) as connection:
+    with connected(owner_dsn) as connection:
         if later := sorted(set(_recorded(connection)) - set(manifest.migrations)):
             raise SetupError(
                 f"the database has {later[-1]} already, which the backup has not; restore into a"
@@ -181,7 +181,7 @@ def restore(owner_dsn: str, file: BinaryIO) -> Manifest:
 
 
 def _write_table(
-    connection: _Connection, archive: zipfile.ZipFile, name: str, columns: Sequence[str]
+    connection: Connection, archive: zipfile.ZipFile, name: str, columns: Sequence[str]
 ) -> Table:
     digest, size = hashlib.sha256(), 0
     # A query, because a table with row-level security cannot be copied as it stands.
@@ -200,11 +200,11 @@ def _write_table(
     )
 
 
-def _tables(connection: _Connection) -> list[tuple[str, list[str]]]:
+def _tables(connection: Connection) -> list[tuple[str, list[str]]]:
     return [(row[0], row[1]) for row in connection.execute(_TABLES, (SCHEMA,)).fetchall()]
 
 
-def _sequences(connection: _Connection, tables: list[str]) -> list[Sequence_]:
+def _sequences(connection: Connection, tables: list[str]) -> list[Sequence_]:
     found = connection.execute(_SEQUENCES, (SCHEMA, SCHEMA, tables, SCHEMA)).fetchall()
     states = []
     for (name,) in found:
@@ -219,7 +219,7 @@ def _sequences(connection: _Connection, tables: list[str]) -> list[Sequence_]:
 # --- in -------------------------------------------------------------------------------------------
 
 
-def _fill(connection: _Connection, archive: zipfile.ZipFile, manifest: Manifest) -> None:
+def _fill(connection: Connection, archive: zipfile.ZipFile, manifest: Manifest) -> None:
     names = [table.name for table in manifest.tables]
     with _unguarded(connection, names):
         connection.execute(
@@ -233,7 +233,7 @@ def _fill(connection: _Connection, archive: zipfile.ZipFile, manifest: Manifest)
         )
 
 
-def _read_table(connection: _Connection, archive: zipfile.ZipFile, table: Table) -> None:
+def _read_table(connection: Connection, archive: zipfile.ZipFile, table: Table) -> None:
     query = sql.SQL("COPY {} ({}) FROM STDIN").format(
         sql.Identifier(table.name), _names(table.columns)
     )
@@ -254,7 +254,7 @@ def _read_table(connection: _Connection, archive: zipfile.ZipFile, table: Table)
 
 
 @contextlib.contextmanager
-def _unguarded(connection: _Connection, names: list[str]) -> Iterator[None]:
+def _unguarded(connection: Connection, names: list[str]) -> Iterator[None]:
     """Let rows in in any order: without foreign keys, triggers, and walls between tenants.
 
     Adding the foreign keys again checks them.
@@ -278,11 +278,11 @@ def _unguarded(connection: _Connection, names: list[str]) -> Iterator[None]:
         _alter(connection, table, again)
 
 
-def _alter(connection: _Connection, table: str, what: sql.Composable) -> None:
+def _alter(connection: Connection, table: str, what: sql.Composable) -> None:
     connection.execute(sql.SQL("ALTER TABLE {} {}").format(sql.Identifier(table), what))
 
 
-def _refuse_used(connection: _Connection) -> None:
+def _refuse_used(connection: Connection) -> None:
     (is_used,) = _row(connection, sql.SQL("SELECT EXISTS (SELECT FROM project)"))
     if is_used:
         raise SetupError("the database has projects already; restore into an empty one")
@@ -312,7 +312,13 @@ def _check(name: str, content: IO[bytes], expected: str) -> None:
 
 
 @contextlib.contextmanager
-def _connected(dsn: str) -> Iterator[_Connection]:
+def connected(dsn: str) -> Iterator[Connection]:
+    """A connection as the owner, for work on the database as a whole.
+
+    Raises:
+        SetupError: the database refuses something.
+        StoreUnavailableError: it does not answer.
+    """
     try:
         with psycopg.connect(
             dsn, autocommit=True, connect_timeout=15, options=connection_options(dsn)
@@ -325,7 +331,7 @@ def _connected(dsn: str) -> Iterator[_Connection]:
         raise SetupError(f"the database refuses: {str(exc).splitlines()[0]}") from exc
 
 
-def _recorded(connection: _Connection) -> dict[str, str]:
+def _recorded(connection: Connection) -> dict[str, str]:
     """Our own migrations that a database has had."""
     (is_ours,) = _row(connection, sql.SQL("SELECT to_regclass('schema_migration') IS NOT NULL"))
     if not is_ours:
@@ -334,7 +340,7 @@ def _recorded(connection: _Connection) -> dict[str, str]:
     return {name: digest for name, digest in rows if not name.startswith("procrastinate/")}
 
 
-def _row(connection: _Connection, query: sql.SQL | sql.Composed) -> Any:
+def _row(connection: Connection, query: sql.SQL | sql.Composed) -> Any:
     return connection.execute(query).fetchone()
 
 

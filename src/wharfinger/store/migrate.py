@@ -107,6 +107,12 @@ def needed() -> list[str]:
     return [s.name for s in (*_job_engine_migrations(), *migrations()) if not s.is_post]
 
 
+def pending(recorded: Collection[str]) -> list[str]:
+    """Of all that this version knows: the names that a database has not recorded, in order."""
+    steps = (*_job_engine_migrations(), *migrations())
+    return [step.name for step in steps if step.name not in recorded]
+
+
 def beyond(recorded: Collection[str]) -> list[str]:
     """Of the names a database recorded: what this version does not know and cannot live with."""
     known = {step.name for step in (*_job_engine_migrations(), *migrations())}

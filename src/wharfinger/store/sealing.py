@@ -64,6 +64,11 @@ class Sealer:
         """The id of the key that seals."""
         return self._newest.id.hex()
 
+    @property
+    def ids(self) -> set[str]:
+        """The ids of all keys of the file."""
+        return {key_id.hex() for key_id in self._keys}
+
     def add_key(self) -> None:
         """Add a key to the file, which seals from now on.
 
