@@ -426,7 +426,7 @@ async def _parts(
     while True:
         turn = _Turn(limit=PART, after_id=after_id)
         rows = await _page(ask, project_id, wanted, turn, worth)
-        found = await _told_of(ask, project_id, rows, worth, attached=False)
+        found = await _told_of(ask, project_id, rows, worth)
         if found:
             after_id = found[-1].id
             yield found
@@ -435,7 +435,7 @@ async def _parts(
 
 
 async def _told_of(
-    ask: Ask, project_id: str, rows: Sequence[TupleRow], worth: Worth, *, attached: bool = True
+    ask: Ask, project_id: str, rows: Sequence[TupleRow], worth: Worth
 ) -> tuple[ListedImage, ...]:
     """The images of a page's rows with their labels, and with what is attached to them."""
     found = tuple(_listed_image(row[2:], {}) for row in rows if row[2] is not None)
@@ -445,7 +445,7 @@ async def _told_of(
             msgspec.structs.replace(image, labels=labels.get(image.repository_id, {}))
             for image in found
         )
-    if not (attached and worth.has_attachments):
+    if not worth.has_attachments:
         return found
     keys = [(image.repository_id, image.digest) for image in found]
     known = await attachments.of_images(ask, project_id, keys)
