@@ -13,8 +13,10 @@ LONG := tests/model tests/sudden/test_kill_matrix.py tests/fuzz
 BROWSER := tests/browser
 
 BIN := $(VENV)/bin
-# pip checks every file against the lock; where it finds them is the machine's own affair.
-INSTALL := $(BIN)/python -m pip install --quiet --require-hashes --disable-pip-version-check
+# pip checks every file against the lock; where it finds them is the machine's own affair. The lock
+# is whole, so nothing is resolved: a newer release of something must not get in the way.
+INSTALL := $(BIN)/python -m pip install --quiet --require-hashes --no-deps \
+	--disable-pip-version-check
 COMPILE = $(UV) pip compile --quiet --universal --generate-hashes --python-version 3.11 \
 	--no-header --no-emit-index-url --no-emit-find-links
 UV ?= $(BIN)/uv
@@ -204,6 +206,6 @@ $(KEYSTONE_VENV)/.done: requirements/keystone.txt
 	@echo "installing Keystone (requirements/keystone.txt) in $(KEYSTONE_VENV)"
 	@rm -rf $(KEYSTONE_VENV)
 	@$(PYTHON) -m venv $(KEYSTONE_VENV)
-	@$(KEYSTONE_VENV)/bin/python -m pip install --quiet --require-hashes \
+	@$(KEYSTONE_VENV)/bin/python -m pip install --quiet --require-hashes --no-deps \
 		--disable-pip-version-check -r requirements/keystone.txt
 	@touch $@
