@@ -23,3 +23,18 @@ async def test_a_worker_stopped_as_soon_as_it_starts_stops(database_address, tmp
 
         async with asyncio.timeout(8):
             await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_worker_stopped_while_it_begins_stops(database_address, tmp_path):
+    # A cancellation that met it in the middle of a question to the database was lost at times.
+    settings = read_settings(environment={"WHARFINGER_DATA_DIR": str(tmp_path)})
+    async with open_house(settings, database_address) as house:
+        for number in range(30):
+            async with house.worker() as worker:
+                running = asyncio.create_task(worker.run())
+                await asyncio.sleep(number * 0.003)
+
+                worker.stop()
+
+                async with asyncio.timeout(8):
+                    await running

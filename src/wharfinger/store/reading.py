@@ -31,6 +31,8 @@ from wharfinger.store.database import Ask, Connection, Database, rows_of, within
 from wharfinger.store.labels import of_repositories
 from wharfinger.store.named_sql import queries
 
+_SQL = queries("reading")
+
 # The first wall between tenants; row-level security is the second, and holds without it.
 IMAGE_TENANT = sql.SQL("i.project_id = %(project_id)s")
 REPOSITORY_TENANT = sql.SQL("r.project_id = %(project_id)s")
@@ -259,7 +261,7 @@ class Reading:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._queries = queries("reading")
+        self._queries = _SQL
 
     async def images(
         self,
@@ -277,7 +279,7 @@ class Reading:
         rows = await _page(ask, project_id, wanted, turn, worth)
         as_of, total = rows[0][:2]
         found = [row[2:] for row in rows if row[2] is not None]
-        platforms = await self._platforms(ask, project_id, found)
+        platforms = await _platforms(ask, project_id, found)
         return ImagePage(
             total=total,
             items=tuple(_listed_image(row, platforms) for row in found),
@@ -372,25 +374,6 @@ class Reading:
             verdict=together(verdicts),
         )
 
-    async def _platforms(
-        self, ask: Ask, project_id: str, rows: Sequence[Sequence[Any]]
-    ) -> dict[int, tuple[ListedPlatform, ...]]:
-        """Read the children of the indexes among the rows, by the id of the row."""
-        indexes = [row for row in rows if row[7]]
-        if not indexes:
-            return {}
-        values = {
-            "project_id": project_id,
-            "ids": [row[0] for row in indexes],
-            "registry_ids": [row[13] for row in indexes],
-            "repository_ids": [row[16] for row in indexes],
-            "digests": [row[4] for row in indexes],
-        }
-        children: dict[int, list[ListedPlatform]] = defaultdict(list)
-        for row in await rows_of(ask, self._queries["platforms"], values):
-            children[row[0]].append(ListedPlatform(id=row[7], platform=_platform(row[1:7])))
-        return {index: tuple(platforms) for index, platforms in children.items()}
-
 
 async def _page(
     ask: Ask, project_id: str, wanted: ImageFilter, turn: _Turn, worth: Worth
@@ -434,11 +417,33 @@ async def _parts(
             return
 
 
+async def _platforms(
+    ask: Ask, project_id: str, rows: Sequence[Sequence[Any]]
+) -> dict[int, tuple[ListedPlatform, ...]]:
+    """Read the children of the indexes among the rows, by the id of the row."""
+    indexes = [row for row in rows if row[7]]
+    if not indexes:
+        return {}
+    values = {
+        "project_id": project_id,
+        "ids": [row[0] for row in indexes],
+        "registry_ids": [row[13] for row in indexes],
+        "repository_ids": [row[16] for row in indexes],
+        "digests": [row[4] for row in indexes],
+    }
+    children: dict[int, list[ListedPlatform]] = defaultdict(list)
+    for row in await rows_of(ask, _SQL["platforms"], values):
+        children[row[0]].append(ListedPlatform(id=row[7], platform=_platform(row[1:7])))
+    return {index: tuple(platforms) for index, platforms in children.items()}
+
+
 async def _told_of(
     ask: Ask, project_id: str, rows: Sequence[TupleRow], worth: Worth
 ) -> tuple[ListedImage, ...]:
-    """The images of a page's rows with their labels, and with what is attached to them."""
-    found = tuple(_listed_image(row[2:], {}) for row in rows if row[2] is not None)
+    """The images of a page's rows with platforms, labels, and what is attached to them."""
+    images = [row[2:] for row in rows if row[2] is not None]
+    platforms = await _platforms(ask, project_id, images)
+    found = tuple(_listed_image(row, platforms) for row in images)
     if worth.has_labels:
         labels = await of_repositories(ask, project_id, {one.repository_id for one in found})
         found = tuple(

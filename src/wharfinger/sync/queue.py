@@ -11,6 +11,7 @@ import procrastinate
 import structlog
 from procrastinate import exceptions as job_errors
 from procrastinate.connector import BaseConnector
+from procrastinate.worker import Worker as EngineWorker
 from structlog.contextvars import bound_contextvars, get_contextvars
 
 from wharfinger.domain import tracing
@@ -183,17 +184,27 @@ def _attributes(ids: Mapping[str, Any]) -> dict[str, tracing.Value]:
     return {f"wharfinger_{key}": str(value) for key, value in ids.items()}
 
 
-async def _end(worker: asyncio.Task[None]) -> None:
-    """Stop the job engine's worker, and wait until its jobs have ended.
+class _Lane:
+    """One worker of the job engine, as it runs."""
 
-    A worker cancelled before its first step forgets that it was: it is given that step first, and
-    cancelled again should it still be there long after its jobs must have ended.
-    """
-    for _ in range(5):
+    def __init__(self, worker: EngineWorker) -> None:
+        self._worker = worker
+        self.running = asyncio.create_task(worker.run())  # type: ignore[no-untyped-call]
+
+    async def end(self) -> None:
+        """Stop it, and wait until its jobs have ended.
+
+        It is asked rather than cancelled: a cancellation that meets it while it waits for the
+        database may be lost there. Only what is still there long after its jobs must have ended is
+        cancelled.
+        """
+        # What it is told before its first step it forgets.
         await asyncio.sleep(0)
-    while not worker.done():
-        worker.cancel()
-        await asyncio.wait([worker], timeout=2 * SHUTDOWN_S)
+        self._worker.stop()  # type: ignore[no-untyped-call]
+        while not self.running.done():
+            await asyncio.wait([self.running], timeout=2 * SHUTDOWN_S)
+            if not self.running.done():
+                self.running.cancel()
 
 
 class Worker:
@@ -249,32 +260,33 @@ class Worker:
     async def _work_until_trouble(self) -> None:
         self._trouble.clear()
         lanes = [self._lane(QUEUE, self._concurrency), self._lane(QUICK, QUICK_AT_ONCE)]
+        tasks = [lane.running for lane in lanes]
         waits = [asyncio.create_task(e.wait()) for e in (self._trouble, self._stop)]
         try:
-            await asyncio.wait([*lanes, *waits], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([*tasks, *waits], return_when=asyncio.FIRST_COMPLETED)
         finally:
             for wait in waits:
                 wait.cancel()
-            await asyncio.gather(*map(_end, lanes))
-            for lane in lanes:
-                if not lane.cancelled() and (error := lane.exception()):
+            await asyncio.gather(*(lane.end() for lane in lanes))
+            for task in tasks:
+                if not task.cancelled() and (error := task.exception()):
                     log.warning("worker.interrupted", error=type(error).__name__)
 
-    def _lane(self, queue: str, concurrency: int) -> asyncio.Task[None]:
-        return asyncio.create_task(
-            self._queue.app.run_worker_async(
-                queues=[queue],
-                name=f"{self._name}-{queue}",
-                concurrency=concurrency,
-                install_signal_handlers=False,
-                fetch_job_polling_interval=1.0,
-                abort_job_polling_interval=30.0,
-                update_heartbeat_interval=HEARTBEAT_S,
-                stalled_worker_timeout=STALLED_S,
-                shutdown_graceful_timeout=SHUTDOWN_S,
-                delete_jobs="always",
-            )
+    def _lane(self, queue: str, concurrency: int) -> _Lane:
+        worker = EngineWorker(
+            self._queue.app,
+            queues=[queue],
+            name=f"{self._name}-{queue}",
+            concurrency=concurrency,
+            install_signal_handlers=False,
+            fetch_job_polling_interval=1.0,
+            abort_job_polling_interval=30.0,
+            update_heartbeat_interval=HEARTBEAT_S,
+            stalled_worker_timeout=STALLED_S,
+            shutdown_graceful_timeout=SHUTDOWN_S,
+            delete_jobs="always",
         )
+        return _Lane(worker)
 
     # --- jobs ---
 
