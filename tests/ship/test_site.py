@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import os
 import re
 import subprocess
@@ -10,25 +11,28 @@ import sys
 from pathlib import Path
 
 import pytest
-from mkdocs.config import load_config
 
 from wharfinger.settings import read_settings
 
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    """The built site. A link that leads nowhere, or a page that no menu has, ends the build."""
-    folder = tmp_path_factory.mktemp("site")
-    done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--site-dir", folder],
+def built(*options):
+    return subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", *options],
         cwd=ROOT,
         env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The built site. A link that leads nowhere, or a page that no menu has, ends the build."""
+    folder = tmp_path_factory.mktemp("site")
+    done = built("--site-dir", folder)
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -58,13 +62,17 @@ def test_the_reference_names_every_setting_command_and_route(site):
     assert "list_moved" in reference["errors.html"]
 
 
-def test_a_link_that_leads_nowhere_ends_the_build():
-    validation = load_config(str(ROOT / "mkdocs.yml")).validation
+def test_a_link_that_leads_nowhere_ends_the_build(tmp_path):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "index.md").write_text("[gone](gone.md)")
+    alone = {"docs_dir": "docs", "hooks": [], "nav": [{"Start": "index.md"}]}
+    settings = {"INHERIT": str(ROOT / "mkdocs.yml"), **alone, "site_dir": str(tmp_path / "site")}
+    (tmp_path / "mkdocs.yml").write_text(json.dumps(settings))  # JSON is YAML.
 
-    assert load_config(str(ROOT / "mkdocs.yml")).strict
-    assert {validation.links.anchors, validation.links.not_found, validation.nav.omitted_files} == {
-        30
-    }
+    done = built("--config-file", tmp_path / "mkdocs.yml")
+
+    assert done.returncode == 1
+    assert "contains a link 'gone.md'" in done.stderr
 
 
 def test_the_picture_shows_the_layers_that_the_build_checks():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import uuid
 from pathlib import Path
 
 import pytest
@@ -326,8 +327,9 @@ def test_another_tenants_registry_cannot_be_told_from_none(house, tenant, visito
 
 
 def test_an_enterprise_project_that_is_not_granted_is_not_shown(house, tenant, add_user):
-    house.run(_make_enterprise_project(house, tenant))
-    tenant.registry("hidden-one", "Other", enterprise_project_id="marshes")
+    marshes = str(uuid.uuid4())
+    house.run(_make_enterprise_project(house, tenant, marshes))
+    tenant.registry("hidden-one", "Other", enterprise_project_id=marshes)
     tenant.registry("seen-one", "Other")
     token = add_user("bob", {"Effect": "Allow", "Action": ["*:*:*"]}, every=False)
     visitor = Visitor(house.port)
@@ -338,9 +340,9 @@ def test_an_enterprise_project_that_is_not_granted_is_not_shown(house, tenant, a
     assert not any("hidden-one" in page.text for page in pages)
 
 
-async def _make_enterprise_project(house, tenant):
+async def _make_enterprise_project(house, tenant, number):
     async with house.database.tenant(tenant.id) as tx:
         await tx.execute(
-            "INSERT INTO enterprise_project (id, project_id, name) VALUES ('marshes', %s, 'm')",
-            (tenant.id,),
+            "INSERT INTO enterprise_project (id, project_id, name) VALUES (%s, %s, 'marshes')",
+            (number, tenant.id),
         )
