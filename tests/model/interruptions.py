@@ -217,14 +217,14 @@ class _Watched:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)
 
-    async def execute(self, query: Any, *arguments: Any) -> Any:
+    async def execute(self, query: Any, *arguments: Any, **more: Any) -> Any:
         """Carry a statement out, unless something happens before it or after it."""
         name = _NAMES.get(query, "")
         point = self._before(name)
         if point is not None:
             self.point = point
             await self._reaper.pass_by(self._attempt, point, Phase.INSIDE, self._connection)
-        cursor = await self._connection.execute(query, *arguments)
+        cursor = await self._connection.execute(query, *arguments, **more)
         self._names.add(name)
         if name in _RETIREMENT and cursor.rowcount > 0 and self._retires(name):
             self.point = Point.RETIREMENT
