@@ -28,7 +28,7 @@ MOST_GROWTH = 1.25
 KEPT, THROWN, SPOILT = "kept", "thrown-away", "spoilt"
 # Who did what is written down, refusals included.
 COMPLAINT = re.compile(r"Traceback|\[error|\[critical|Exception|ERROR")
-AUDIT = re.compile(r"audit|refusal")
+AUDIT = re.compile(r"audit|refusal|metric_total")
 
 
 @dataclass
@@ -108,7 +108,7 @@ class Prey:
             urllib.request.urlopen(request, timeout=20).close()
 
     def tables(self, project: str | None = None) -> dict[str, tuple]:
-        """The number of rows of each table and a sum over what is in them, the audit aside."""
+        """The number of rows of each table and a sum over what is in them, audit and counts aside."""
         with connected(self.database) as connection:
             names = connection.execute(
                 "SELECT c.relname, bool_or(a.attname = 'project_id')"
