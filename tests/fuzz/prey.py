@@ -108,7 +108,7 @@ class Prey:
             urllib.request.urlopen(request, timeout=20).close()
 
     def tables(self, project: str | None = None) -> dict[str, tuple]:
-        """The number of rows of each table and a sum over what is in them, audit and counts aside."""
+        """The number of rows of each table and a sum of what is in them, audit and counts aside."""
         with connected(self.database) as connection:
             names = connection.execute(
                 "SELECT c.relname, bool_or(a.attname = 'project_id')"
