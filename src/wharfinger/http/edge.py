@@ -11,6 +11,7 @@ from typing import Any, cast
 from urllib.parse import unquote_to_bytes
 
 import structlog
+from h11 import LocalProtocolError
 from litestar.types import HTTPScope
 
 from wharfinger.domain import tracing
@@ -288,6 +289,9 @@ class _Incoming:
                 message = await self._receive()
         except TimeoutError:
             raise _RefusedError(408, "Request body did not arrive in time") from None
+        except LocalProtocolError:
+            # The connection was given up while the answer to an Expect was on its way.
+            raise _GoneError from None
         if message["type"] == "http.disconnect":
             raise _GoneError
         self._complete = not message.get("more_body", False)
