@@ -26,10 +26,10 @@ from wharfinger.store.cluster import DATABASE, OWNER
 from wharfinger.store.database import Database, DatabaseAddress, connection_options
 from wharfinger.store.embedded import Lease, hold
 from wharfinger.store.migrate import migrate
-from yard import upstream, yard
+from yard import idle_yard, upstream, yard
 
 # Fixtures of a house at work, for whatever folder of tests wants one.
-__all__ = ["upstream", "yard"]
+__all__ = ["idle_yard", "upstream", "yard"]
 
 # Set where the machine is meant to have all that tests need: a skip is a failure then.
 REQUIRE_ALL = "WHARFINGER_TESTS_REQUIRE_ALL"

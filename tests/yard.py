@@ -147,6 +147,18 @@ async def yard(
         yield made
 
 
+@pytest.fixture
+async def idle_yard(
+    database_address: DatabaseAddress, owner_connection: psycopg.Connection, tmp_path: Path
+) -> AsyncIterator[Yard]:
+    """A house in which nobody works until the test has somebody work."""
+    owner_connection.execute("INSERT INTO project VALUES (%s, 'acme')", (PROJECT,))
+    owner_connection.execute("INSERT INTO tenant_feed VALUES (%s)", (PROJECT,))
+    settings = read_settings(environment={"WHARFINGER_DATA_DIR": str(tmp_path)})
+    async with open_house(settings, database_address) as house:
+        yield Yard(house, owner_connection)
+
+
 @contextlib.asynccontextmanager
 async def yard_with(
     database_address: DatabaseAddress,

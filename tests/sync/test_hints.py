@@ -11,6 +11,7 @@ import pytest
 from real_registry import MISSING, running_registry
 
 from http_port import serving
+from wharfinger.cli.sync import somebody_works
 from wharfinger.domain.model import RegistryCredential
 from wharfinger.store.registries import NewRegistry, RegistryChange
 from wharfinger.testing.model import made_up_world
@@ -312,6 +313,23 @@ async def test_a_sync_that_is_asked_for_before_a_hint_begins_takes_it_along(yard
 
 
 @pytest.mark.hard_case("H30", guard="wharfinger.service.hints:Hints._sender")
+async def test_what_a_filter_leaves_out_before_it_is_read_is_not_listed(idle_yard, upstream):
+    kept, left_out = upstream.world.owned()[:2]
+    await idle_yard.add(an_other(upstream.url), NOBODY)
+    house, caller = idle_yard.house, idle_yard.caller
+    made = await house.hints.make_token(caller, "other")
+    body = json.dumps({"events": [event(kept.path), event(left_out.path)]}).encode()
+    await house.hints.receive(made.token, caller.project_id, made.path.split("/")[-2], body)
+
+    await house.registries.change(caller, "other", RegistryChange(exclude=[left_out.path]))
+    async with somebody_works(house):
+        await Bell(idle_yard, "", "").ended()
+
+    listed = {path for path, _, _ in idle_yard.stored()}
+    assert listed == {kept.path}
+    assert requests_for(upstream, left_out.path) == 0
+
+
 async def test_nobody_rings_without_the_registrys_own_token(yard, upstream, bell):
     second = await yard.add(
         NewRegistry(name="second", kind="Other", address=upstream.url, allow_private_networks=True),

@@ -2,23 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
-
 from wharfinger.cli.sync import somebody_works
 from wharfinger.domain.model import RunOutcome
-from wharfinger.settings import read_settings
-from wharfinger.wiring import open_house
-from yard import PROJECT, Yard
-
-
-@pytest.fixture
-async def idle_yard(database_address, owner_connection, tmp_path):
-    """A project whose house has no worker."""
-    owner_connection.execute("INSERT INTO project VALUES (%s, 'acme')", (PROJECT,))
-    owner_connection.execute("INSERT INTO tenant_feed VALUES (%s)", (PROJECT,))
-    settings = read_settings(environment={"WHARFINGER_DATA_DIR": str(tmp_path)})
-    async with open_house(settings, database_address) as house:
-        yield Yard(house, owner_connection)
 
 
 async def test_a_worker_that_has_just_died_is_not_waited_for_for_ever(idle_yard, upstream):

@@ -263,7 +263,7 @@ class Engine:
             async with self._sources.use(project_id, unit.registry_id) as opened:
                 reader = _Reader(self._database, project_id, unit, opened, staged)
                 with hinted() if unit.hinted else contextlib.nullcontext():
-                    found = await together([reader.read(w) for w in unit.repositories])
+                    found = await together([reader.read(w) for w in _covered(unit, opened.filter)])
                     found = await self._ask(project_id, unit, opened, found)
                 requests = opened.take_requests()
             results = await self._settle_unknown(project_id, unit, found)
@@ -571,6 +571,11 @@ def _wanted(page: Page[RepositoryRef], wanted: RepositoryFilter) -> Page[Reposit
         return page
     items = tuple(r for r in page.items if wanted.covers(r.namespace, r.name))
     return msgspec.structs.replace(page, items=items)
+
+
+def _covered(unit: TakenUnit, wanted: RepositoryFilter) -> list[WantedRepository]:
+    """Leave out what a filter leaves out that came after the unit was queued."""
+    return [r for r in unit.repositories if wanted.covers(r.namespace, r.name)]
 
 
 def _resumes(staged: StagedListing) -> bool:
