@@ -365,3 +365,23 @@ def test_idle_connections_make_room_for_those_that_ask(strict):
         time.sleep(1.2)
 
         assert [is_well(strict) for _ in range(5)] == [True] * 5
+
+
+@pytest.mark.parametrize(
+    ("rest", "half_closed"),
+    [
+        (b"Transfer-Encoding: chunked\r\n\r\nZZZ\r\n", False),
+        (b"Content-Length: 0\r\n\r\nGARBAGE\r\n\r\n", True),
+    ],
+)
+def test_nonsense_beside_an_expect_leaves_no_fault_of_ours(strict, caplog, rest, half_closed):
+    with Wire(strict) as wire:
+        wire.send(
+            b"POST /v5/p/image/synchronize HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n" + rest
+        )
+        if half_closed:
+            wire.socket.shutdown(socket.SHUT_WR)
+        assert wire.is_closed()
+
+    until(lambda: not strict.connections, "the connection does not end")
+    assert [one for one in caplog.records if one.levelname == "ERROR"] == []
