@@ -50,12 +50,12 @@ def drawn(
 @cache
 def _charts() -> tuple[Any, Any]:
     """The library and its styles: a tenth of a second, for those who look at plots."""
-    before = list(sys.meta_path)
     import pygal  # type: ignore[import-untyped]  # noqa: PLC0415 - see above
     from pygal.style import Style  # type: ignore[import-untyped]  # noqa: PLC0415 - see above
 
     # It leaves a finder of plugins that Python 3.11 warns of whenever an import fails.
-    sys.meta_path[:] = before
+    # That one alone goes: what it imports leaves another, by which installed packages are found.
+    sys.meta_path[:] = [one for one in sys.meta_path if type(one).__module__ != pygal.__name__]
     return pygal, Style
 
 
