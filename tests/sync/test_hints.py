@@ -309,10 +309,6 @@ async def test_a_sync_that_is_asked_for_before_a_hint_begins_takes_it_along(yard
     assert yard.stored() == upstream.world.images()
 
 
-# --- who may ring --------------------------------------------------------------------------------
-
-
-@pytest.mark.hard_case("H30", guard="wharfinger.service.hints:Hints._sender")
 async def test_what_a_filter_leaves_out_before_it_is_read_is_not_listed(idle_yard, upstream):
     kept, left_out = upstream.world.owned()[:2]
     await idle_yard.add(an_other(upstream.url), NOBODY)
@@ -330,6 +326,10 @@ async def test_what_a_filter_leaves_out_before_it_is_read_is_not_listed(idle_yar
     assert requests_for(upstream, left_out.path) == 0
 
 
+# --- who may ring --------------------------------------------------------------------------------
+
+
+@pytest.mark.hard_case("H30", guard="wharfinger.service.hints:Hints._sender")
 async def test_nobody_rings_without_the_registrys_own_token(yard, upstream, bell):
     second = await yard.add(
         NewRegistry(name="second", kind="Other", address=upstream.url, allow_private_networks=True),
