@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 
 import pytest
 from planted import ROOT, all_mutants, apply
@@ -10,6 +11,12 @@ from planted import ROOT, all_mutants, apply
 from hard_case_table import marked
 
 MUTANTS = all_mutants()
+
+
+@functools.cache  # One file is named by dozens of mutants.
+def functions_of(file):
+    tree = ast.parse((ROOT / file).read_text("utf-8"))
+    return {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)}
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
@@ -24,12 +31,7 @@ def test_it_applies_to_the_code_as_it_is(mutant):
 def test_the_test_that_must_notice_exists(mutant):
     file, _, name = mutant.killer.partition("::")
 
-    tree = ast.parse((ROOT / file).read_text("utf-8"))
-
-    tests = {
-        n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)
-    }
-    assert name in tests
+    assert name in functions_of(file)
 
 
 def test_every_guard_of_a_hard_case_is_shown_to_be_needed():
