@@ -27,6 +27,8 @@ def test_a_small_course_is_run_to_its_end(tmp_path, monkeypatch, capsys):
     # What the bench starts must find the bench, wherever the test was started.
     root = Path(__file__).parents[2]
     monkeypatch.setenv("PYTHONPATH", f"{root / 'src'}:{root}")
+    monkeypatch.setattr("bench.bell.QUIET", 15)
+    monkeypatch.setattr("bench.bell.BUSY", 5)
     figures = tmp_path / "figures.json"
 
     main(
