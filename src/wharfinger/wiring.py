@@ -27,11 +27,7 @@ from wharfinger.domain.model import (
 from wharfinger.domain.ports import Reply, Request, Source, Transport
 from wharfinger.domain.tally import Tally
 from wharfinger.http.limits import Limits, Throttle
-from wharfinger.identity.authentication import Authenticator
 from wharfinger.identity.keystone import ExternalTokens, ServiceAccount
-from wharfinger.identity.locks import Locks
-from wharfinger.identity.login import Login
-from wharfinger.identity.sessions import Sessions
 from wharfinger.service.doctor import Doctor
 from wharfinger.service.enterprise_projects import EnterpriseProjects
 from wharfinger.service.exports import Exports
@@ -54,10 +50,7 @@ from wharfinger.service.webhooks import Webhooks
 from wharfinger.settings import Settings, command_environment, environment_variable
 from wharfinger.sources import filter_of, find_registries, open_source
 from wharfinger.sources._addresses import AddressPolicy
-from wharfinger.sources._examining import WatchedHttp, WatchedTransport, make_contact
-from wharfinger.sources._fast import fast_client
-from wharfinger.sources._http import AioTransport, RequestCount, counting_requests
-from wharfinger.sources._observing import CountedTransport
+from wharfinger.sources._counting import RequestCount, counting_requests
 from wharfinger.sources._references import References
 from wharfinger.store import archive, fitness
 from wharfinger.store.callers import Callers, any_project
@@ -78,6 +71,8 @@ from wharfinger.sync.shares import LEASE_S, LeasedBudgets
 
 if TYPE_CHECKING:
     from wharfinger.http.exposition import Exposition
+    from wharfinger.sources._examining import WatchedHttp, WatchedTransport
+    from wharfinger.sources._http import AioTransport
 
 log = structlog.get_logger()
 
@@ -159,7 +154,7 @@ class SourceOpener:
         self._concurrency = settings.host_concurrency
         self._deadline_s = float(settings.retry_deadline_s)
         self._budgets = budgets
-        self._transport = fast_client() if settings.fast_http else AioTransport
+        self._transport = _client_of(settings)
 
     def __call__(self, registry: RegistryRef, credential: RegistryCredential) -> OpenedSource:
         """Open one registry's source; no request is made yet."""
@@ -171,12 +166,18 @@ class SourceOpener:
         self, service: RegistryRef, credential: RegistryCredential
     ) -> Sequence[FoundRegistry]:
         """Ask a service which registries it has; ``service`` names none of them."""
-        transport = AioTransport(self._policy(service), ca_pem=service.ca_pem)
+        transport = _aio_transport(self._policy(service), ca_pem=service.ca_pem)
         async with contextlib.aclosing(transport):
             return await find_registries(service, credential, self._http(service, transport))
 
     def watched(self, registry: RegistryRef, credential: RegistryCredential) -> WatchedSource:
         """Open one registry's source so that every exchange can be looked at afterwards."""
+        from wharfinger.sources._examining import (  # noqa: PLC0415 - see _aio_transport
+            WatchedHttp,
+            WatchedTransport,
+            make_contact,
+        )
+
         policy = self._policy(registry)
         transport = WatchedTransport(policy, ca_pem=registry.ca_pem)
         http = WatchedHttp(self._http(registry, transport))
@@ -196,6 +197,10 @@ class SourceOpener:
         )
 
     def _http(self, registry: RegistryRef, transport: Transport) -> PacedHttp:
+        from wharfinger.sources._observing import (  # noqa: PLC0415 - see _aio_transport
+            CountedTransport,
+        )
+
         return PacedHttp(
             CountedTransport(transport, self._saw),
             self._budgets,
@@ -212,23 +217,47 @@ class SourceOpener:
 _host_of = functools.lru_cache(maxsize=1000)(host_and_port)
 
 
+def _client_of(settings: Settings) -> Callable[..., AioTransport]:
+    """What reads registries.
+
+    Raises:
+        ExtraMissingError: it is wished from an extra that is not installed.
+    """
+    if settings.fast_http:
+        from wharfinger.sources._fast import fast_client  # noqa: PLC0415 - see _aio_transport
+
+        return fast_client()
+    return _aio_transport
+
+
+def _aio_transport(policy: AddressPolicy, **options: Any) -> AioTransport:
+    # Its library costs a tenth of a second, which the commands that reach nobody do without.
+    from wharfinger.sources._http import AioTransport  # noqa: PLC0415 - see above
+
+    return AioTransport(policy, **options)
+
+
 class Receivers:
     """Sends to the receivers of webhooks. It implements ``webhooks.Send``."""
 
     def __init__(self, settings: Settings) -> None:
-        self._transports = {
-            allow_private: AioTransport(
-                AddressPolicy(allow_private=allow_private, allow_networks=settings.allow_networks),
-                connect_timeout_s=RECEIVER_CONNECT_S,
-                idle_timeout_s=RECEIVER_ANSWER_S,
-                answer_timeout_s=RECEIVER_ANSWER_S,
-            )
-            for allow_private in (False, True)
-        }
+        self._networks = settings.allow_networks
+        # By whether private addresses may be reached; made when first needed.
+        self._transports: dict[bool, AioTransport] = {}
 
     async def __call__(self, request: Request, *, allow_private: bool) -> Reply:
         """Send to an address that the operator has let in, or to a public one."""
+        if allow_private not in self._transports:
+            self._transports[allow_private] = self._transport(allow_private=allow_private)
         return await self._transports[allow_private].send(request)
+
+    def _transport(self, *, allow_private: bool) -> AioTransport:
+        return _aio_transport(
+            AddressPolicy(allow_private=allow_private, allow_networks=self._networks),
+            connect_timeout_s=RECEIVER_CONNECT_S,
+            idle_timeout_s=RECEIVER_ANSWER_S,
+            answer_timeout_s=RECEIVER_ANSWER_S,
+        )
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -288,6 +317,10 @@ class House:
         # The web framework costs a second and 40 MB, which commands and workers do without.
         from wharfinger.http.app import create_app  # noqa: PLC0415 - see above
         from wharfinger.http.services import Services  # noqa: PLC0415
+        from wharfinger.identity.authentication import Authenticator  # noqa: PLC0415
+        from wharfinger.identity.locks import Locks  # noqa: PLC0415
+        from wharfinger.identity.login import Login  # noqa: PLC0415
+        from wharfinger.identity.sessions import Sessions  # noqa: PLC0415
 
         locks = Locks()
         authenticator = Authenticator(
@@ -451,7 +484,7 @@ async def _issuers(settings: Settings, callers: Callers) -> AsyncIterator[list[E
     # The operator's own choice of a host, like a registry added on the command line.
     policy = AddressPolicy(allow_private=True, allow_networks=settings.allow_networks)
     timeout_s = float(settings.iam_timeout_s)
-    transport = AioTransport(
+    transport = _aio_transport(
         policy,
         ca_pem=_text_of(settings.iam_ca_file) if settings.iam_ca_file else None,
         connect_timeout_s=timeout_s,

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import contextvars
 import functools
 import re
 import socket
 import ssl
 import zlib
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from urllib.parse import quote, urljoin, urlsplit
 
 import aiohttp
@@ -28,6 +26,7 @@ from wharfinger.domain.errors import (
 )
 from wharfinger.domain.ports import Reply, Request
 from wharfinger.sources._addresses import AddressPolicy, literal_address
+from wharfinger.sources._counting import count_request
 
 CONNECT_TIMEOUT_S = 10.0
 IDLE_TIMEOUT_S = 60.0
@@ -47,27 +46,6 @@ _HARMLESS_HEADERS = frozenset({"accept"})
 _URL_SAFE = "!#$%&'()*+,/:;=?@[]~"
 # All that may stand in a URL once it is to be sent: printable ASCII, but no backslash.
 _CLEAN = re.compile(r"[!-\[\]-~]*")
-
-
-class RequestCount:
-    """How many requests were sent."""
-
-    def __init__(self) -> None:
-        self.requests = 0
-
-
-_count: contextvars.ContextVar[RequestCount | None] = contextvars.ContextVar("count", default=None)
-
-
-@contextlib.contextmanager
-def counting_requests() -> Iterator[RequestCount]:
-    """Count the requests sent inside, by this task and by those it starts."""
-    count = RequestCount()
-    before = _count.set(count)
-    try:
-        yield count
-    finally:
-        _count.reset(before)
 
 
 class AioTransport:
@@ -148,8 +126,7 @@ class AioTransport:
     def count_request(self) -> None:
         """Count a request that is about to leave, or has left."""
         self.requests += 1
-        if (count := _count.get()) is not None:
-            count.requests += 1
+        count_request()
 
     def checked_resolver(self) -> AbstractResolver:
         """Return what finds addresses of names, and none that may not be reached."""
