@@ -8,21 +8,19 @@ import logging
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
-import uuid
 from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 import structlog
-from psycopg import sql
-from psycopg.conninfo import make_conninfo
 
-from clusters import FAST, await_end
+from clusters import FAST, address_of, await_end, fresh_database, send_away
 from hard_case_table import HardCases
-from leaks import LEAKS, LeakWatch
-from wharfinger.store.cluster import DATABASE, OWNER
+from leaks import LeakWatch
+from wharfinger.store.cluster import DATABASE
 from wharfinger.store.database import Database, DatabaseAddress, connection_options
 from wharfinger.store.embedded import Lease, hold
 from wharfinger.store.migrate import migrate
@@ -47,6 +45,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Choose the session's folder: short, for socket paths, and shared by all workers."""
+    _let_processes_keep_what_they_compile()
     if config.getoption("--hard-cases"):
         config.option.markexpr = "hard_case"
         config.pluginmanager.register(HardCases(), "hard-cases")
@@ -64,6 +63,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(LeakWatch(folder), "leaks")
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes long: at the end it would keep one worker busy, the others idle."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node) -> None:
     """Tell an xdist worker the folder."""
@@ -77,6 +82,12 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         return
     _remove_cluster(config.stash[_folder])
     os.close(lock)
+
+
+def _let_processes_keep_what_they_compile() -> None:
+    """Hundreds of processes begin in a session; each would compile the whole program anew."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
 
 
 def _place() -> Path:
@@ -146,34 +157,6 @@ def empty_database_address(
         yield address_of(cluster, name)
 
 
-@contextlib.contextmanager
-def fresh_database(administrator: psycopg.Connection, *, template: str) -> Iterator[str]:
-    name = f"test_{uuid.uuid4().hex}"
-    # Without fsync the checkpoint that file_copy needs is cheap: 23 ms, through the log 38 ms.
-    administrator.execute(
-        sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {} STRATEGY file_copy").format(
-            sql.Identifier(name), sql.Identifier(template), sql.Identifier(OWNER)
-        )
-    )
-    try:
-        yield name
-        # Some tests take their database away.
-        with contextlib.suppress(psycopg.OperationalError):
-            LEAKS.look_at_tables(make_conninfo(administrator.info.dsn, dbname=name))
-    finally:
-        administrator.execute(
-            sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
-        )
-
-
-def address_of(cluster: Lease, database: str) -> DatabaseAddress:
-    address = cluster.address
-    return DatabaseAddress(
-        owner=make_conninfo(address.owner, dbname=database),
-        app=make_conninfo(address.app, dbname=database),
-    )
-
-
 @pytest.fixture
 async def database(database_address: DatabaseAddress) -> AsyncIterator[Database]:
     """The application's connections to the test's own database."""
@@ -220,7 +203,7 @@ def short_folder(pytestconfig: pytest.Config) -> Iterator[Path]:
     folder.chmod(0o711)
     yield folder
     for keepers in folder.rglob("postgresql"):
-        await_end(keepers.parent)
+        send_away(keepers.parent)
     shutil.rmtree(folder)
 
 

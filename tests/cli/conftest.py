@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from commands import PROJECT, Commands, await_end
+from commands import PROJECT, Commands
 
+from clusters import send_away
 from wharfinger.store.embedded import hold
 from wharfinger.testing.model import made_up_world
 from wharfinger.testing.upstream import Upstream
@@ -27,7 +28,7 @@ def commands(initialised_folder: Path) -> Iterator[Commands]:
         commands = Commands(data_dir)
         commands("project", "create", "acme name", "--id", PROJECT)
         yield commands
-    await_end(data_dir)
+    send_away(data_dir)
     shutil.rmtree(folder)
 
 

@@ -12,7 +12,7 @@ import pytest
 from commands import Commands
 from prey import KEPT, SPOILT, THROWN, Prey, furnish, known_ids, serving
 
-from clusters import FAST, await_end
+from clusters import FAST, send_away
 from wharfinger.store.cluster import DATABASE
 from wharfinger.store.embedded import hold
 
@@ -36,5 +36,5 @@ def prey(initialised_folder: Path) -> Iterator[Prey]:
                 ids={project: known_ids(database, project) for project in (KEPT, THROWN, SPOILT)},
                 **tokens,
             )
-    await_end(data_dir)
+    send_away(data_dir)
     shutil.rmtree(folder)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import datetime as dt
+import functools
 import json
 import uuid
 from dataclasses import dataclass, field
@@ -20,7 +22,8 @@ from wharfinger.store.webhooks import sealed_parts
 from wharfinger.wiring import House
 
 AT = dt.datetime.now(dt.UTC) - dt.timedelta(hours=2)
-HOUR = dt.timedelta(hours=1)
+# Longer than any session of tests: the tests share what is issued once.
+LIFE = dt.timedelta(days=1)
 PASSWORD = "correct horse"
 LOGS_IN = "alice-north"
 SPARE_TOKENS = 8
@@ -139,12 +142,22 @@ class City:
 
     def __init__(self, house: House, sql: psycopg.Connection) -> None:
         self.house = house
-        self.app = house.http_app()
         self.sql = sql
         self.cells: list[Cell] = []
         self.people: list[Person] = []
         self.enterprise_projects: dict[str, str] = {"0": "0"}  # word: id
         self.shakes = 0
+
+    @functools.cached_property
+    def app(self):
+        return self.house.http_app()
+
+    def copied(self, house: House, sql: psycopg.Connection) -> City:
+        """The same city in a house over a copy of its database."""
+        again = City(house, sql)
+        known = (self.cells, self.people, self.enterprise_projects)
+        again.cells, again.people, again.enterprise_projects = copy.deepcopy(known)
+        return again
 
     async def build(self) -> None:
         for account, (projects, words) in ACCOUNTS.items():
@@ -219,7 +232,7 @@ class City:
         hidden = [c for c in self.cells if c not in sees]
         issue = self.house.callers.issue_token
         sessions = [
-            await self._session((await issue(project, user_id, HOUR)).token)
+            await self._session((await issue(project, user_id, LIFE)).token)
             for _ in range(1 + SPARE_TOKENS)
         ]
         self.people.append(
@@ -227,12 +240,12 @@ class City:
                 name=name,
                 account=account,
                 project=project,
-                token=(await issue(project, user_id, HOUR)).token,
+                token=(await issue(project, user_id, LIFE)).token,
                 sees=sees,
                 hidden=hidden,
                 marks=self._marks(account, project, words, hidden, knows_all=granted is None),
                 spare_tokens=[
-                    (await issue(project, user_id, HOUR)).token for _ in range(SPARE_TOKENS)
+                    (await issue(project, user_id, LIFE)).token for _ in range(SPARE_TOKENS)
                 ],
                 enterprise_projects=ids,
                 is_account=granted is None,
