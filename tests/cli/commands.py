@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import loaded
+
 from leaks import LEAKS
 from wharfinger.store.cluster import is_free
 
@@ -22,7 +24,10 @@ PROJECT = "acme"
 
 @dataclass(frozen=True)
 class Commands:
-    """``wharfinger …`` on one data directory. A call returns what the process left."""
+    """``wharfinger …`` on one data directory. A call returns what the process left.
+
+    Its process has the program loaded already; one of ``line`` or ``serving`` begins from nothing.
+    """
 
     data_dir: Path
 
@@ -30,7 +35,7 @@ class Commands:
         if any(str(one).endswith("-stdin") for one in arguments):
             LEAKS.learn(stdin.rstrip("\n"))
         done = subprocess.run(
-            self.line(*arguments),
+            [*loaded.line(), *arguments],
             env=self.environment(**settings),
             input=stdin,
             capture_output=True,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
-import sys
 from pathlib import Path
 
+import loaded
 import pytest
 from commands import Commands, until
 
@@ -23,7 +24,7 @@ def sample(tmp_path_factory):
     folder = tmp_path_factory.mktemp("how-to")
     program = folder / "bin" / "wharfinger"
     program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m wharfinger "$@"\n')
+    program.write_text(f'#!/bin/sh\nexec {shlex.join(loaded.line())} "$@"\n')
     program.chmod(0o755)
     commands = Commands(folder / "data")
     with commands.serving("--sample") as serving:
