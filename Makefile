@@ -38,7 +38,7 @@ setup: $(VENV)/.run ## Make .venv from the lock; afterwards .venv/bin/wharfinger
 
 .PHONY: test
 test: dev ## Run the tests, PostgreSQL included (TESTS=tests/cli: a part of them)
-	@$(BIN)/python -m pytest -q -n $(JOBS) $(if $(filter tests,$(TESTS)),$(LONG:%=--ignore=%) $(BROWSER:%=--ignore=%)) $(TESTS)
+	@$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal $(if $(filter tests,$(TESTS)),$(LONG:%=--ignore=%) $(BROWSER:%=--ignore=%)) $(TESTS)
 
 .PHONY: long
 long: dev ## The tests that take minutes: random days, sudden deaths, odd requests
