@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+import tempfile
 import urllib.request
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import pytest
 import typer.main
 from commands import Commands
 
+from clusters import send_away
 from wharfinger.cli import app as command_line
 from wharfinger.domain.errors import WharfingerError
 from wharfinger.http.app import create_app
@@ -225,9 +228,13 @@ def test_every_make_target_says_what_it_is_for():
 # --- the README's code runs ----------------------------------------------------------------------
 
 
-@pytest.fixture
-def served(data_dir):
+@pytest.fixture(scope="module")
+def served(initialised_folder):
     """A running service whose project ``prod`` holds a complete list, and a key to it."""
+    folder = Path(tempfile.mkdtemp(prefix="wharfinger-docs-"))
+    folder.chmod(0o711)
+    data_dir = folder / "data"
+    subprocess.run(["cp", "-a", f"{initialised_folder}/.", data_dir], check=True)
     commands = Commands(data_dir)
     with (
         Upstream(made_up_world(2, 3)).running_in_thread() as upstream,
@@ -249,6 +256,8 @@ def served(data_dir):
             "http://127.0.0.1:8080": serving.url,
             "$TOKEN": token,
         }
+    send_away(data_dir)
+    shutil.rmtree(folder)
 
 
 def filled_in(text, values):

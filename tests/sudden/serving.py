@@ -10,6 +10,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+import loaded
 import psycopg
 
 from leaks import LEAKS
@@ -97,7 +98,7 @@ class Service:
 
     def run(self, *arguments: str, stdin: str = "") -> str:
         done = subprocess.run(
-            [sys.executable, "-m", "wharfinger", *arguments],
+            [*loaded.line(), *arguments],
             env=self._environment(),
             input=stdin,
             text=True,
