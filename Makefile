@@ -46,7 +46,7 @@ long: dev ## The tests that take minutes: random days, sudden deaths, odd reques
 
 .PHONY: screenshots
 screenshots: dev ## Take the pictures of the console that the documentation shows (needs Chromium)
-	@WHARFINGER_SCREENSHOTS=docs/img $(BIN)/python -m pytest -q -n 0 $(BROWSER)/test_every_page.py
+	@WHARFINGER_SCREENSHOTS=docs/img $(BIN)/python -m pytest -q -n 0 $(BROWSER)/test_pictures.py
 
 .PHONY: browser
 browser: dev ## Use the console with a real browser (needs Chromium)
