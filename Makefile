@@ -119,6 +119,10 @@ bench-large: dev ## Measure reading a million images over HTTP (crowds need wrk;
 bench-growth: dev ## Measure syncs of 10,000 to 1,000,000 images: what grows how fast (needs nginx; eight minutes)
 	@$(BIN)/python -m bench.growth
 
+.PHONY: bench-plots
+bench-plots: dev ## Draw the last bench-growth and bench.timeline into docs/img
+	@$(BIN)/python -m bench.plots
+
 .PHONY: scale
 scale: dev ## Ask a model, calibrated on measured runs, about a billion images (two minutes)
 	@$(BIN)/python -m bench.scale

@@ -180,7 +180,7 @@ def phases(sights: Sequence[Sight]) -> list[Phase]:
     found = [
         Phase(name="waits", from_s=0.0, to_s=started),
         Phase(name="lists repositories", from_s=started, to_s=listed),
-        Phase(name="reads tags and writes", from_s=min(read_from, read), to_s=read),
+        Phase(name="reads and writes", from_s=min(read_from, read), to_s=read),
         Phase(name="settles", from_s=read, to_s=end),
     ]
     return [Phase(name=p.name, from_s=round(p.from_s, 3), to_s=round(p.to_s, 3)) for p in found]

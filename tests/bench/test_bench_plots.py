@@ -74,7 +74,7 @@ def test_there_is_a_picture_of_each_measure_and_of_the_course(drawn):
     assert set(drawn) == {*plots.MEASURES, "sync-timeline"}
     assert {"first sync", "nothing changed", "1 % changed"} <= texts(drawn["growth-requests"])
     assert {"10 k", "100 k", "1 M"} <= texts(drawn["growth-requests"])
-    assert "lists repositories: 0.30 s" in texts(drawn["sync-timeline"])
+    assert "lists repositories: 0.3 s" in texts(drawn["sync-timeline"])
 
 
 def test_what_grows_like_the_images_lies_on_the_dotted_line(drawn):
@@ -150,7 +150,7 @@ def test_the_course_of_a_sync_is_looked_at_while_it_goes(tmp_path, monkeypatch):
     assert [phase["name"] for phase in phases] == [
         "waits",
         "lists repositories",
-        "reads tags and writes",
+        "reads and writes",
         "settles",
     ]
     assert all(0 <= phase["from_s"] <= phase["to_s"] <= samples[-1]["s"] for phase in phases)

@@ -37,6 +37,8 @@ THEMES: Mapping[str, Colours] = {
             "odd": "#8a2f6d",
             "bad": "#a3261b",
             "plain": "#5f6f7d",
+            "teal": "#0f766e",
+            "gold": "#8a6d00",
         },
     ),
     "dark": Colours(
@@ -49,6 +51,8 @@ THEMES: Mapping[str, Colours] = {
             "odd": "#e08cc6",
             "bad": "#ff9d93",
             "plain": "#97a5b2",
+            "teal": "#5fd3c6",
+            "gold": "#d8c04a",
         },
     ),
 }

@@ -321,19 +321,19 @@ def _svg(plot: Plot | None, colours: charting.Colours, size: str, nothing: str) 
         width=_WIDTHS[size],
         height=_HEIGHT if plot is None else plot.height,
         include_x_axis=True,
-        show_minor_x_labels=False,
-        x_labels_major_count=(3 if narrow else 5),
+        show_minor_x_labels=lies,
+        x_labels_major_count=None if lies else 3 if narrow else 5,
         truncate_label=(14 if narrow else 24) if lies else -1,
         legend_at_bottom_columns=2 if narrow else 4,
         show_legend=plot is not None and len(plot.series) > 1,
         no_data_text=nothing,
         value_formatter=lambda value: f"{value:,.{decimals}f}" if value % 1 else f"{value:,.0f}",
-        margin_right=6 if lies else 24,
+        margin_right=24,
     )
     # What lies is drawn from the bottom up.
     turn = -1 if lies else 1
     picture.x_labels = [] if plot is None else plot.ticks[::turn]
-    if plot is not None and not lies:
+    if plot is not None:
         picture.y_labels = plot.scale
     for name, values in plot.drawn.items() if plot is not None else ():
         picture.add(name, values[::turn])
