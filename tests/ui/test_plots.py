@@ -381,6 +381,7 @@ def test_a_first_sync_does_not_hide_the_days_after_it(visitor, tenant, depot):
         for rect in picture(visitor, "changes").iter(f"{SVG}rect")
         if "rect" in rect.get("class", "").split() and float(rect.get("height")) > 0
     ]
+    assert len(heights) == 1 + 4 * 2
     assert max(heights) < 10 * min(heights)
 
 
