@@ -74,6 +74,7 @@ PAGES = [
     "/console/images?at=2026-01-01T00:00",
     "/console/runs",
     "/console/changes",
+    "/console/settings",
     "/console/look",
     "/console/sign-in",
     "/console/nothing-here",

@@ -14,6 +14,7 @@ from wharfinger.http.ui import (
     progress,
     registries,
     runs,
+    settings,
     sign_in,
 )
 from wharfinger.http.ui.assets import show_asset
@@ -51,6 +52,7 @@ PAGES = (
     runs.show_run,
     runs.show_differences,
     changes.list_changes,
+    settings.show_settings,
 )
 
 
