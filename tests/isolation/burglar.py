@@ -387,6 +387,12 @@ BODIES = {
             [{"all": "true"}, {"image": b.random.choice(b.random.choice(cells).held)}]
         )
     ),
+    ("POST", f"{CONSOLE}/settings/schedules/time-zone"): _form(
+        lambda b, p, c, _: {"time_zone": b.random.choice(["UTC", "Asia/Shanghai"])}
+    ),
+    ("POST", f"{CONSOLE}/settings/schedules/{{registry_id}}"): _form(
+        lambda b, p, c, _: {"cron": "@daily", "full_syncs": b.random.choice(["daily", "never"])}
+    ),
     ("POST", "/v3/auth/tokens"): _json(_login),
     ("POST", "/v3.0/OS-CREDENTIAL/securitytokens"): _json(
         lambda b, p, c, _: {"auth": {"identity": {"methods": ["token"], "token": {}}}}

@@ -75,6 +75,7 @@ PAGES = [
     "/console/runs",
     "/console/changes",
     "/console/settings",
+    "/console/settings/schedules",
     "/console/look",
     "/console/sign-in",
     "/console/nothing-here",

@@ -14,6 +14,7 @@ from wharfinger.http.ui import (
     progress,
     registries,
     runs,
+    schedules,
     settings,
     sign_in,
 )
@@ -53,6 +54,10 @@ PAGES = (
     runs.show_differences,
     changes.list_changes,
     settings.show_settings,
+    schedules.list_schedules,
+    schedules.set_schedule_time_zone,
+    schedules.show_schedule,
+    schedules.change_schedule,
 )
 
 
