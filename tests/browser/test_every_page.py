@@ -13,6 +13,7 @@ from playwright.sync_api import expect
 
 from service import PROJECT
 from wharfinger.domain.inventory import ImageFilter, RegistryScope
+from wharfinger.domain.labels import Place
 from wharfinger.domain.model import Caller, RegistryCredential
 from wharfinger.http.ui.routes import PAGES
 from wharfinger.store.registries import NewRegistry
@@ -52,6 +53,7 @@ async def _filled(service) -> dict[str, str]:
         runs.append(task.runs[0])
         repository = service.upstream.world.owned()[0]
         service.upstream.world.push(repository.path, "pushed-later")
+    await house.labels.put(CALLER, Place(registry=REGISTRY), "owner", "payments")
     found = await house.inventory.images_after(
         CALLER,
         ImageFilter(scope=RegistryScope(enterprise_projects=CALLER.enterprise_projects)),

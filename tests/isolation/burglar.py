@@ -292,6 +292,12 @@ def _removal(b: Burglar, person: Person, cells: list[Cell], chosen) -> dict:
     return {"name": f"{cell.word}-doomed-{cell.doomed.index(chosen['registry_id'])}"}
 
 
+def _label(b: Burglar, person: Person, cells: list[Cell], chosen) -> dict:
+    registry_id = b.random.choice(b.random.choice(cells).registries)
+    place = {"registry_id": registry_id, "level": "registry"}
+    return {**place, "key": NAMES["key"](b, cells), "value": f"of {registry_id}"}
+
+
 # The bodies of the doors that need one. A new one is refused by the tests until it is here.
 BODIES = {
     ("POST", f"{HSS}/image/synchronize"): _json(
@@ -393,6 +399,8 @@ BODIES = {
     ("POST", f"{CONSOLE}/settings/schedules/{{registry_id}}"): _form(
         lambda b, p, c, _: {"cron": "@daily", "full_syncs": b.random.choice(["daily", "never"])}
     ),
+    ("POST", f"{CONSOLE}/settings/labels/put"): _form(_label),
+    ("POST", f"{CONSOLE}/settings/labels/remove"): _form(_label),
     ("POST", "/v3/auth/tokens"): _json(_login),
     ("POST", "/v3.0/OS-CREDENTIAL/securitytokens"): _json(
         lambda b, p, c, _: {"auth": {"identity": {"methods": ["token"], "token": {}}}}

@@ -27,6 +27,7 @@ _SETTINGS = "/console/settings"
 # What the page of settings leads to, in its order.
 SETTINGS: tuple[Place, ...] = (
     Place(key="schedules", path=f"{_SETTINGS}/schedules", actions=("wharfinger:schedules:list",)),
+    Place(key="labels", path=f"{_SETTINGS}/labels", actions=("wharfinger:labels:list",)),
     Place(key="audit", path=f"{_SETTINGS}/audit", actions=("wharfinger:audit:list",)),
 )
 

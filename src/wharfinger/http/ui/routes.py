@@ -9,6 +9,7 @@ from wharfinger.domain.errors import WharfingerError
 from wharfinger.http.ui import (
     changes,
     images,
+    labels,
     overview,
     plots,
     progress,
@@ -58,6 +59,11 @@ PAGES = (
     schedules.set_schedule_time_zone,
     schedules.show_schedule,
     schedules.change_schedule,
+    labels.list_labels,
+    labels.list_labelled_repositories,
+    labels.show_label_form,
+    labels.put_label,
+    labels.remove_label,
 )
 
 
