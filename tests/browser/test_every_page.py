@@ -15,6 +15,7 @@ from service import PROJECT
 from wharfinger.domain.inventory import ImageFilter, RegistryScope
 from wharfinger.domain.labels import Place
 from wharfinger.domain.model import Caller, RegistryCredential
+from wharfinger.domain.webhooks import NewWebhook
 from wharfinger.http.ui.routes import PAGES
 from wharfinger.store.registries import NewRegistry
 
@@ -53,6 +54,10 @@ async def _filled(service) -> dict[str, str]:
         runs.append(task.runs[0])
         repository = service.upstream.world.owned()[0]
         service.upstream.world.push(repository.path, "pushed-later")
+    made = await house.webhooks.add(
+        CALLER, NewWebhook(name="chat", url=service.upstream.url), allow_private=True
+    )
+    await house.webhooks.test(CALLER, made.webhook.id)
     await house.labels.put(CALLER, Place(registry=REGISTRY), "owner", "payments")
     found = await house.inventory.images_after(
         CALLER,
@@ -65,6 +70,7 @@ async def _filled(service) -> dict[str, str]:
         "run_id": runs[1].id,
         "earlier": runs[0].id,
         "image_id": str(found[0].id),
+        "webhook_id": made.webhook.id,
     }
 
 

@@ -75,6 +75,8 @@ PAGES = [
     "/console/runs",
     "/console/changes",
     "/console/settings",
+    "/console/settings/webhooks",
+    "/console/settings/webhooks/add",
     "/console/settings/schedules",
     "/console/settings/labels",
     "/console/settings/labels/put",

@@ -26,6 +26,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 _SETTINGS = "/console/settings"
 # What the page of settings leads to, in its order.
 SETTINGS: tuple[Place, ...] = (
+    Place(key="webhooks", path=f"{_SETTINGS}/webhooks", actions=("wharfinger:webhooks:list",)),
     Place(key="schedules", path=f"{_SETTINGS}/schedules", actions=("wharfinger:schedules:list",)),
     Place(key="labels", path=f"{_SETTINGS}/labels", actions=("wharfinger:labels:list",)),
     Place(key="audit", path=f"{_SETTINGS}/audit", actions=("wharfinger:audit:list",)),

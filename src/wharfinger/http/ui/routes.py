@@ -18,6 +18,7 @@ from wharfinger.http.ui import (
     schedules,
     settings,
     sign_in,
+    webhooks,
 )
 from wharfinger.http.ui.assets import show_asset
 from wharfinger.http.ui.failures import PREFIX, answer_page_failure
@@ -55,6 +56,17 @@ PAGES = (
     runs.show_differences,
     changes.list_changes,
     settings.show_settings,
+    webhooks.list_webhooks,
+    webhooks.show_webhook_form,
+    webhooks.add_webhook,
+    webhooks.show_webhook,
+    webhooks.show_webhook_change,
+    webhooks.change_webhook,
+    webhooks.remove_webhook,
+    webhooks.pause_or_resume_webhook,
+    webhooks.rotate_webhook_secret,
+    webhooks.test_webhook,
+    webhooks.replay_webhook,
     schedules.list_schedules,
     schedules.set_schedule_time_zone,
     schedules.show_schedule,
