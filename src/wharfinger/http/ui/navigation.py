@@ -26,6 +26,14 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 _SETTINGS = "/console/settings"
 # What the page of settings leads to, in its order.
 SETTINGS: tuple[Place, ...] = (
+    Place(key="users", path=f"{_SETTINGS}/users", actions=("iam:users:list",)),
+    Place(key="credentials", path=f"{_SETTINGS}/credentials", actions=("iam:credentials:list",)),
+    Place(key="roles", path=f"{_SETTINGS}/roles", actions=("iam:policies:list",)),
+    Place(
+        key="enterprise_projects",
+        path=f"{_SETTINGS}/enterprise-projects",
+        actions=("eps:enterpriseProjects:list",),
+    ),
     Place(key="audit", path=f"{_SETTINGS}/audit", actions=("wharfinger:audit:list",)),
 )
 

@@ -7,15 +7,21 @@ from litestar.di import Provide
 
 from wharfinger.domain.errors import WharfingerError
 from wharfinger.http.ui import (
+    audit,
     changes,
+    credentials,
+    enterprise_projects,
     images,
+    oneself,
     overview,
     plots,
     progress,
     registries,
+    roles,
     runs,
     settings,
     sign_in,
+    users,
 )
 from wharfinger.http.ui.assets import show_asset
 from wharfinger.http.ui.failures import PREFIX, answer_page_failure
@@ -53,6 +59,29 @@ PAGES = (
     runs.show_differences,
     changes.list_changes,
     settings.show_settings,
+    users.list_users,
+    users.show_add_user,
+    users.add_user,
+    users.show_user,
+    users.set_roles,
+    users.set_password,
+    users.set_disabled,
+    credentials.list_credentials,
+    credentials.create_credential,
+    credentials.replace_credential,
+    credentials.revoke_credential,
+    roles.show_roles,
+    enterprise_projects.list_enterprise_projects,
+    enterprise_projects.add_enterprise_project,
+    enterprise_projects.show_enterprise_project,
+    enterprise_projects.change_enterprise_project,
+    enterprise_projects.grant_enterprise_project,
+    enterprise_projects.revoke_enterprise_project,
+    audit.list_audit,
+    oneself.show_oneself,
+    oneself.change_own_password,
+    oneself.create_own_key,
+    oneself.revoke_own_key,
 )
 
 
