@@ -27,11 +27,14 @@ from wharfinger.domain.model import (
 from wharfinger.domain.ports import Reply, Request, Source, Transport
 from wharfinger.domain.tally import Tally
 from wharfinger.http.limits import Limits, Throttle
+from wharfinger.identity.access_keys import AccessKeys
 from wharfinger.identity.authentication import Authenticator
 from wharfinger.identity.keystone import ExternalTokens, ServiceAccount
 from wharfinger.identity.locks import Locks
 from wharfinger.identity.login import Login
+from wharfinger.identity.oneself import Oneself
 from wharfinger.identity.sessions import Sessions
+from wharfinger.identity.users import Users
 from wharfinger.service.doctor import Doctor
 from wharfinger.service.enterprise_projects import EnterpriseProjects
 from wharfinger.service.exports import Exports
@@ -262,6 +265,8 @@ class House:
     receivers: Receivers
     callers: Callers
     principals: Principals
+    users: Users
+    access_keys: AccessKeys
     ledger: Ledger
     trail: Trail
     metering: Metering
@@ -301,6 +306,9 @@ class House:
             authenticator=authenticator,
             login=login,
             sessions=Sessions(SessionRows(self.database), authenticator, login),
+            users=self.users,
+            access_keys=self.access_keys,
+            oneself=Oneself(login, self.users, self.access_keys),
             callers=self.callers,
             inventory=self.inventory,
             synchroniser=self.synchroniser,
@@ -666,6 +674,7 @@ async def _furnished(
             commands=settings.secret_commands,
         )
         callers = Callers(database, keys)
+        principals = Principals(database)
         registries = Registries(database, keys, opener, resolve=references)
         reading = Reading(database)
         receivers = Receivers(settings)
@@ -699,7 +708,9 @@ async def _furnished(
                 doctor=Doctor(database, keys, opener.watched, resolve=references),
                 labels=Labels(database),
                 callers=callers,
-                principals=Principals(database),
+                principals=principals,
+                users=Users(principals, callers),
+                access_keys=AccessKeys(principals, callers),
                 ledger=ledger,
                 trail=Trail(database, days=settings.audit_days),
                 metering=Metering(Metrics(database), tally),

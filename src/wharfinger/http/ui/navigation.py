@@ -26,6 +26,14 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 _SETTINGS = "/console/settings"
 # What the page of settings leads to, in its order.
 SETTINGS: tuple[Place, ...] = (
+    Place(key="users", path=f"{_SETTINGS}/users", actions=("iam:users:list",)),
+    Place(key="credentials", path=f"{_SETTINGS}/credentials", actions=("iam:credentials:list",)),
+    Place(key="roles", path=f"{_SETTINGS}/roles", actions=("iam:policies:list",)),
+    Place(
+        key="enterprise_projects",
+        path=f"{_SETTINGS}/enterprise-projects",
+        actions=("eps:enterpriseProjects:list",),
+    ),
     Place(key="webhooks", path=f"{_SETTINGS}/webhooks", actions=("wharfinger:webhooks:list",)),
     Place(key="schedules", path=f"{_SETTINGS}/schedules", actions=("wharfinger:schedules:list",)),
     Place(key="labels", path=f"{_SETTINGS}/labels", actions=("wharfinger:labels:list",)),

@@ -7,17 +7,23 @@ from litestar.di import Provide
 
 from wharfinger.domain.errors import WharfingerError
 from wharfinger.http.ui import (
+    audit,
     changes,
+    credentials,
+    enterprise_projects,
     images,
     labels,
+    oneself,
     overview,
     plots,
     progress,
     registries,
+    roles,
     runs,
     schedules,
     settings,
     sign_in,
+    users,
     webhooks,
 )
 from wharfinger.http.ui.assets import show_asset
@@ -76,6 +82,29 @@ PAGES = (
     labels.show_label_form,
     labels.put_label,
     labels.remove_label,
+    users.list_users,
+    users.show_add_user,
+    users.add_user,
+    users.show_user,
+    users.set_roles,
+    users.set_password,
+    users.set_disabled,
+    credentials.list_credentials,
+    credentials.create_credential,
+    credentials.replace_credential,
+    credentials.revoke_credential,
+    roles.show_roles,
+    enterprise_projects.list_enterprise_projects,
+    enterprise_projects.add_enterprise_project,
+    enterprise_projects.show_enterprise_project,
+    enterprise_projects.change_enterprise_project,
+    enterprise_projects.grant_enterprise_project,
+    enterprise_projects.revoke_enterprise_project,
+    audit.list_audit,
+    oneself.show_oneself,
+    oneself.change_own_password,
+    oneself.create_own_key,
+    oneself.revoke_own_key,
 )
 
 

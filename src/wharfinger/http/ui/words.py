@@ -39,6 +39,10 @@ class Words:
         text = self._texts[key]
         return text.format(**values) if values else text
 
+    def keys(self, beginning: str) -> list[str]:
+        """All keys that begin alike, in their order in the file."""
+        return [key for key in self._texts if key.startswith(beginning)]
+
     def has(self, key: str) -> bool:
         """Whether there is anything to say for a key."""
         return key in self._texts
