@@ -14,7 +14,7 @@ from wharfinger.domain.errors import FencedError, MissingError
 from wharfinger.domain.model import Image, Reason, TagRef
 from wharfinger.store import attachments
 from wharfinger.store.attachments import Told
-from wharfinger.store.database import Connection
+from wharfinger.store.database import Ask, Connection, rows_of
 from wharfinger.store.named_sql import queries
 
 T = TypeVar("T")
@@ -278,14 +278,11 @@ async def _read_again(
 
 
 async def unknown_digests(
-    tx: Connection, project_id: str, registry_id: str, digests: Sequence[str]
+    ask: Ask, project_id: str, registry_id: str, digests: Sequence[str]
 ) -> list[str]:
     """Those of the digests that the store cannot describe yet."""
-    cursor = await tx.execute(
-        _SQL["unknown_digests"],
-        {"project": project_id, "registry": registry_id, "digests": list(digests)},
-    )
-    return [row[0] for row in await cursor.fetchall()]
+    values = {"project": project_id, "registry": registry_id, "digests": list(digests)}
+    return [row[0] for row in await rows_of(ask, _SQL["unknown_digests"], values)]
 
 
 async def prepare_workspace(tx: Connection) -> None:

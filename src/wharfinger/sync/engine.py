@@ -475,10 +475,10 @@ class _Reader:
         bare = {tag.digest: tag for tag in page.items if tag.image is None}
         if not bare:
             return page
-        async with self._database.tenant(self._project_id) as tx:
-            unknown = await writing.unknown_digests(
-                tx, self._project_id, self._unit.registry_id, list(bare)
-            )
+        ask = self._database.asking(self._project_id)
+        unknown = await writing.unknown_digests(
+            ask, self._project_id, self._unit.registry_id, list(bare)
+        )
         if not unknown:
             return page
         images = {
