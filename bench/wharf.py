@@ -161,7 +161,11 @@ class Wharf:
                 try:
                     yield wharf
                 finally:
-                    wharf._watch.close()
+                    wharf.close()
+
+    def close(self) -> None:
+        """Close the connection by which it watches."""
+        self._watch.close()
 
     async def attach(self, name: str, url: str, key: AccessKey) -> None:
         """Attach an SWR under a name."""

@@ -62,6 +62,14 @@ class Rows:
             )
         return image
 
+    def published(self) -> None:
+        """Say that the list has changed, as every batch does that changes it."""
+        self.sql.execute(
+            "INSERT INTO tenant_feed (project_id, revision) VALUES (%s, 1)"
+            " ON CONFLICT (project_id) DO UPDATE SET revision = tenant_feed.revision + 1",
+            (self.id,),
+        )
+
     def _insert(self, table, columns):
         names = ", ".join(columns)
         marks = ", ".join(["%s"] * len(columns))

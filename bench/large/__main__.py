@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from bench.large import crowd, reading, writing
+from bench.large import crowd, reading, syncing, writing
 from bench.large.service import Service, serving
 from bench.large.town import PROJECT, Town, town, usual_folder
 from bench.report import Line, machine, table
@@ -62,25 +62,32 @@ def main(given: list[str] | None = None) -> int:
 
 def _measure(server: Server, chosen: argparse.Namespace) -> tuple[list[Line], dict[str, Any]]:
     by_size, sizes = {}, sorted(chosen.images or SIZES)
-    gathered: crowd.Crowd | None = None
+    gathered: dict[str, crowd.Crowd] = {}
     written: writing.Written | None = None
+    beside: syncing.Beside | None = None
     for images in sizes:
         here = town(server, images, _say)
         token = asyncio.run(_token(server, here))
         with serving(here, token) as service:
             by_size[images] = asyncio.run(_read(server, here, service, rounds=chosen.rounds))
-            if images == sizes[-1] and not crowd.missing():
-                gathered = crowd.gather(service, _say)
+        if images == sizes[-1] and not crowd.missing():
+            with serving(here, token, remembering=True) as service:
+                gathered = crowd.gather(service, images, _say)
         if images == sizes[-1] and not chosen.only_reading:
             written = writing.write(server, here, token, _say)
+            if not crowd.missing() and not syncing.missing():
+                beside = syncing.read_beside_a_sync(server, here, token, _say)
     largest = sizes[-1]
     lines = [*reading.lines(largest, by_size[largest]), *reading.growth(by_size)]
     plain: dict[str, Any] = {
         "reading": {str(images): reading.plain(found) for images, found in by_size.items()}
     }
-    if gathered is not None:
+    if gathered:
         lines += crowd.lines(largest, gathered)
         plain["crowd"] = crowd.plain(gathered)
+    if beside is not None:
+        lines += syncing.lines(largest, beside)
+        plain["syncing"] = syncing.plain(beside)
     if written is not None:
         lines += writing.lines(written)
         plain["writing"] = writing.plain(written)

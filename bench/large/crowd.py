@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shutil
 import statistics
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,20 +17,25 @@ from bench.large.reading import API
 from bench.large.service import Service, serving_from_memory
 from bench.large.town import Say
 from bench.report import Line
+from wharfinger.http.api.call import cursor
 
 CLIENTS, SECONDS, ROUNDS = 32, 5, 3
-PART_OF_MEMORY = 0.2
+PART_OF_MEMORY, PART_IF_KNOWN = 0.2, 0.5
 TARGET = f"{API}?limit=100"
-# Every second request has the list's tag, and is answered with "not modified".
+# Of so many requests, one has not got the list yet; the others have its tag, and are answered with
+# "not modified". A list of cursors makes each request ask for another page.
 _SCRIPT = """
-local n = 0
+local n, cursors = 0, {%(cursors)s}
 request = function()
   n = n + 1
-  local headers = {["X-Auth-Token"] = "%(token)s"}
-  if n %% 2 == 0 then headers["If-None-Match"] = '%(etag)s' end
-  return wrk.format("GET", "%(target)s", headers)
+  local headers, target = {["X-Auth-Token"] = "%(token)s"}, "%(target)s"
+  if n %% %(every)d ~= 0 then headers["If-None-Match"] = '%(etag)s' end
+  if #cursors > 0 then target = target .. "&after=" .. cursors[n %% #cursors + 1] end
+  return wrk.format("GET", target, headers)
 end
 """
+# More pages than a server remembers.
+_PAGES = 5_000
 _RATE = re.compile(r"Requests/sec:\s+([\d.]+)")
 _P99 = re.compile(r"99%\s+([\d.]+)(us|ms|s)\b")
 _IN_MS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
@@ -44,10 +50,28 @@ class Burst:
     errors: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Habit:
+    """What a crowd asks for."""
+
+    name: str
+    every: int = 1
+    pages: int = 0
+    part: float | None = None
+
+
+HABITS = (
+    Habit(name="half of them have it already", every=2, part=PART_OF_MEMORY),
+    Habit(name="all but one in a million have it already", every=1_000_000, part=PART_IF_KNOWN),
+    Habit(name="each request for another page", pages=_PAGES),
+)
+
+
 @dataclass(kw_only=True)
 class Crowd:
     """Bursts at the service and at the same bytes in memory, in turns."""
 
+    habit: Habit
     service: list[Burst] = field(default_factory=list)
     memory: list[Burst] = field(default_factory=list)
 
@@ -59,36 +83,51 @@ def missing() -> str | None:
     return "32 clients are not measured: wrk is missing (Debian: apt-get install wrk)"
 
 
-def gather(service: Service, say: Say) -> Crowd:
-    """Both, in turns."""
+def gather(service: Service, images: int, say: Say) -> dict[str, Crowd]:
+    """Each habit: both, in turns."""
     client = service.client()
     answer = client.get(TARGET)
     client.close()
-    crowd = Crowd()
+    crowds = {habit.name: Crowd(habit=habit) for habit in HABITS}
     with tempfile.NamedTemporaryFile() as body:
         body.write(answer.body)
         body.flush()
         with serving_from_memory(body.name) as memory:
-            for _ in range(ROUNDS):
-                crowd.memory.append(burst(memory, '"in-memory"'))
-                crowd.service.append(burst(service, answer.headers["etag"]))
-                say(
-                    f"{CLIENTS} clients: {crowd.service[-1].rate:.0f} answers a second, from memory"
-                    f" {crowd.memory[-1].rate:.0f}; p99 {crowd.service[-1].p99_ms:.1f} ms"
-                )
-    return crowd
+            for crowd in crowds.values():
+                script = functools.partial(script_for, crowd.habit, images=images)
+                for _ in range(ROUNDS):
+                    crowd.memory.append(burst(memory, script(memory.token, '"in-memory"')))
+                    etag = answer.headers["etag"]
+                    crowd.service.append(burst(service, script(service.token, etag)))
+                    say(
+                        f"{CLIENTS} clients, {crowd.habit.name}: {crowd.service[-1].rate:.0f}"
+                        f" answers a second, from memory {crowd.memory[-1].rate:.0f};"
+                        f" p99 {crowd.service[-1].p99_ms:.1f} ms"
+                    )
+    return crowds
 
 
-def burst(service: Service, etag: str, seconds: int = SECONDS) -> Burst:
+def script_for(habit: Habit, token: str, etag: str, *, images: int = 0) -> str:
+    """What wrk is told to ask for."""
+    cursors = [cursor(images * n // habit.pages) for n in range(habit.pages)]
+    return _SCRIPT % {
+        "token": token,
+        "etag": etag,
+        "target": TARGET,
+        "every": habit.every,
+        "cursors": ", ".join(f'"{one}"' for one in cursors),
+    }
+
+
+def burst(service: Service, script: str, seconds: int = SECONDS) -> Burst:
     """Let them ask for some seconds."""
     with tempfile.TemporaryDirectory() as folder:
-        script = Path(folder) / "ask.lua"
-        values = {"token": service.token, "etag": etag, "target": TARGET}
-        script.write_text(_SCRIPT % values, "utf-8")
+        file = Path(folder) / "ask.lua"
+        file.write_text(script, "utf-8")
         done = subprocess.run(
             [
                 *("wrk", "-t1", f"-c{CLIENTS}", f"-d{seconds}s", "--latency"),
-                *("-s", str(script), service.url),
+                *("-s", str(file), service.url),
             ],
             check=True,
             capture_output=True,
@@ -108,13 +147,17 @@ def _burst(told: str) -> Burst:
     )
 
 
-def lines(images: int, crowd: Crowd) -> list[Line]:
+def lines(images: int, crowds: Mapping[str, Crowd]) -> list[Line]:
     """The verdicts of many clients' reading."""
-    case = f"{images:,} images, {CLIENTS} clients, half of them have it already"
+    return [line for crowd in crowds.values() for line in _lines(images, crowd)]
+
+
+def _lines(images: int, crowd: Crowd) -> list[Line]:
+    case = f"{images:,} images, {CLIENTS} clients, {crowd.habit.name}"
     ratios = [
         ours.rate / theirs.rate for ours, theirs in zip(crowd.service, crowd.memory, strict=True)
     ]
-    found = statistics.median(ratios)
+    found, part = statistics.median(ratios), crowd.habit.part
     return [
         Line(
             case=case,
@@ -125,8 +168,8 @@ def lines(images: int, crowd: Crowd) -> list[Line]:
             case=case,
             what="part of the same server's rate from memory",
             value=f"{found:.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
-            target=f"at least {PART_OF_MEMORY:g}",
-            met=found >= PART_OF_MEMORY,
+            target="" if part is None else f"at least {part:g}",
+            met=None if part is None else found >= part,
         ),
         Line(
             case=case,
@@ -147,8 +190,12 @@ def _rate(bursts: Sequence[Burst]) -> float:
     return statistics.median(one.rate for one in bursts)
 
 
-def plain(crowd: Crowd) -> dict[str, list[dict[str, Any]]]:
+def plain(crowds: Mapping[str, Crowd]) -> dict[str, dict[str, list[dict[str, Any]]]]:
     """For other programs."""
+    return {name: _plain(crowd) for name, crowd in crowds.items()}
+
+
+def _plain(crowd: Crowd) -> dict[str, list[dict[str, Any]]]:
     return {
         name: [{"rate": b.rate, "p99_ms": b.p99_ms, "errors": b.errors} for b in bursts]
         for name, bursts in (("service", crowd.service), ("memory", crowd.memory))

@@ -37,8 +37,8 @@ class Service:
 
 
 @contextlib.contextmanager
-def serving(town: Town, token: str) -> Iterator[Service]:
-    """``wharfinger serve`` over a town, without workers."""
+def serving(town: Town, token: str, *, remembering: bool = False) -> Iterator[Service]:
+    """``wharfinger serve`` over a town, without workers; without pages of before, or with them."""
     environment = {
         **os.environ,
         **NO_LIMITS,
@@ -46,6 +46,7 @@ def serving(town: Town, token: str) -> Iterator[Service]:
         "WHARFINGER_DATABASE_URL": town.owner,
         "WHARFINGER_DATABASE_APP_URL": town.app,
         "WHARFINGER_LOG_LEVEL": "warning",
+        **({} if remembering else {"WHARFINGER_REMEMBERED_MB": "0"}),
     }
     command = [sys.executable, "-m", "wharfinger", "serve", "--listen=127.0.0.1:0", "--workers=0"]
     with _running(command, environment) as (url, pid):

@@ -47,7 +47,7 @@ class Written:
 
 def write(server: Server, source: Town, token: str, say: Say) -> Written:
     """Accept that every image of a registry that has all is gone, in a copy of a town."""
-    with _copy(server, source) as copy:
+    with copy_of(server, source) as copy:
         _put_all_in_one(server, copy)
         with serving(copy, token) as service:
             before = Readers()
@@ -60,7 +60,8 @@ def write(server: Server, source: Town, token: str, say: Say) -> Written:
 
 
 @contextlib.contextmanager
-def _copy(server: Server, source: Town) -> Iterator[Town]:
+def copy_of(server: Server, source: Town) -> Iterator[Town]:
+    """A town that may be changed."""
     name = f"{source.database}_written"
     parts = [sql.Identifier(n) for n in (name, source.database, OWNER)]
     with server.superuser() as connection:

@@ -69,6 +69,7 @@ class Settings:
     keep_alive_s: int
     rate_per_credential: int
     rate_per_address: int
+    remembered_mb: int
     iam_url: str | None
     iam_user: str | None
     iam_password: str | None = field(repr=False)
@@ -393,6 +394,13 @@ def _limit_rules() -> tuple[_Rule, ...]:
             _whole_number(0, 10_000_000),
             lambda _: 24_000,
             "requests a minute from one address (IPv6: one /64), 0 for no limit",
+        ),
+        _Rule(
+            "remembered_mb",
+            "WHARFINGER_REMEMBERED_MB",
+            _whole_number(0, 16_384),
+            lambda _: 32,
+            "MB in which one server keeps pages that were asked for before, 0 for none",
         ),
     )
 

@@ -292,6 +292,7 @@ class House:
         """The ASGI application over these services."""
         # The web framework costs a second and 40 MB, which commands and workers do without.
         from wharfinger.http.app import create_app  # noqa: PLC0415 - see above
+        from wharfinger.http.remembered import Remembered  # noqa: PLC0415
         from wharfinger.http.services import Services  # noqa: PLC0415
 
         locks = Locks()
@@ -333,6 +334,7 @@ class House:
                 per_address=self.settings.rate_per_address,
             ),
             exposition=self.exposition,
+            remembered=Remembered(self.settings.remembered_mb * 1024 * 1024),
         )
         return create_app(services)
 

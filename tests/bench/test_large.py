@@ -11,6 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from bench.large.__main__ import main
+from bench.stage import Size
 
 pytestmark = pytest.mark.slow
 
@@ -20,6 +21,8 @@ def test_every_question_is_asked_over_http_and_over_libpq(short_folder, monkeypa
     monkeypatch.setenv("PYTHONPATH", f"{root / 'src'}:{root}")
     monkeypatch.setattr("bench.large.crowd.SECONDS", 1)
     monkeypatch.setattr("bench.large.crowd.ROUNDS", 1)
+    monkeypatch.setattr("bench.large.syncing.SECONDS", 1)
+    monkeypatch.setattr("bench.large.syncing.WORLD", Size(repositories=1_500, tags=1))
     monkeypatch.setattr("bench.large.writing.QUIET_S", 0.2)
     figures = short_folder / "figures.json"
 
@@ -33,6 +36,8 @@ def test_every_question_is_asked_over_http_and_over_libpq(short_folder, monkeypa
     assert {one["rounds"] for one in asked} == {2}
     assert all(one["http_ms"] > 0 and one["sql_ms"] > 0 for one in asked)
     assert told["writing"]["images"] == 2000
+    assert told.get("syncing", {}).get("added", 1_500) == 1_500
     assert told["writing"]["waits_for_locks"] == 0
-    assert all(burst["errors"] == 0 for burst in told.get("crowd", {}).get("service", ()))
+    crowds = told.get("crowd", {}).values()
+    assert all(burst["errors"] == 0 for crowd in crowds for burst in crowd["service"])
     assert "| 2,000 images, page of 100, half way" in capsys.readouterr().out

@@ -6,6 +6,7 @@ import pytest
 
 from wharfinger.domain.errors import NotFoundError
 from wharfinger.domain.model import RunOutcome
+from wharfinger.service import held
 
 LIST = r"^/v2/manage/repos\?"
 NAME = "swrprivate"
@@ -72,14 +73,47 @@ async def test_accepting_all_empties_the_list_and_is_audited(holding):
     ).fetchall() == [("test", "registry.accept", "done", "60")]
 
 
+async def test_accepting_many_goes_by_batches_that_others_can_write_between(holding, monkeypatch):
+    monkeypatch.setattr(held, "BATCH", 25)
+    so_far = []
+
+    retired = await holding.house.held.accept(holding.caller, NAME, images=None, tell=so_far.append)
+
+    assert (retired, so_far) == (60, [25, 50])
+    assert holding.stored() == set()
+    assert holding.value("SELECT held_images + live_images FROM registry") == 0
+    assert holding.owner.execute(
+        "SELECT details ->> 'retired' FROM audit WHERE action = 'registry.accept' ORDER BY id"
+    ).fetchall() == [("25",), ("25",), ("10",)]
+    # One transaction each: their events stand at three times.
+    assert holding.value(
+        "SELECT count(DISTINCT at) = 3 AND count(*) = 60 FROM event WHERE kind = 'retired'"
+    )
+
+
+async def test_what_is_held_after_somebody_accepted_all_is_not_meant(holding, monkeypatch):
+    monkeypatch.setattr(held, "BATCH", 30)
+    *_, last = await holding.house.held.list(holding.caller, NAME)
+
+    def it_comes_and_is_held_anew(_: int) -> None:
+        holding.owner.execute("UPDATE image SET held_at = now() WHERE id = %s", (last.id,))
+
+    retired = await holding.house.held.accept(
+        holding.caller, NAME, images=None, tell=it_comes_and_is_held_anew
+    )
+
+    assert retired == 59
+    assert [i.id for i in await holding.house.held.list(holding.caller, NAME)] == [last.id]
+
+
 async def test_what_a_newer_listing_contained_cannot_be_accepted(holding, upstream):
-    held = await holding.house.held.list(holding.caller, NAME)
+    before = await holding.house.held.list(holding.caller, NAME)
     upstream.faults.remove(holding.fault)
-    upstream.world.delete_tag("bench-03/service-00003", held_tag(held))
+    upstream.world.delete_tag("bench-03/service-00003", held_tag(before))
     await holding.sync()
 
     with pytest.raises(NotFoundError, match="held no more"):
-        await holding.house.held.accept(holding.caller, NAME, images=[i.id for i in held])
+        await holding.house.held.accept(holding.caller, NAME, images=[i.id for i in before])
     # The one that the newer listing lacks as well stayed held, and is all that can be accepted.
     assert await holding.house.held.accept(holding.caller, NAME, images=None) == 1
 
@@ -90,13 +124,13 @@ async def test_an_image_beside_held_ones_is_neither_listed_as_held_nor_retired(h
     kept = holding.value("SELECT min(id) FROM image")
     holding.owner.execute("UPDATE image SET held_at = NULL WHERE id = %s", (kept,))
 
-    held = await holding.house.held.list(holding.caller, NAME)
+    listed = await holding.house.held.list(holding.caller, NAME)
     with pytest.raises(NotFoundError, match=f"held no more: {kept}"):
-        await holding.house.held.accept(holding.caller, NAME, images=[kept, held[0].id])
+        await holding.house.held.accept(holding.caller, NAME, images=[kept, listed[0].id])
     assert len(holding.stored()) == 60
     retired = await holding.house.held.accept(holding.caller, NAME, images=None)
 
-    assert kept not in {image.id for image in held}
+    assert kept not in {image.id for image in listed}
     assert retired == 59
     assert holding.value("SELECT id FROM image WHERE retired_at IS NULL") == kept
 

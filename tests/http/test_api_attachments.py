@@ -114,8 +114,10 @@ def test_a_row_of_a_tag_brings_and_takes_what_it_says(house, filled):
     filled.image(filled.oci, filled.tool, "signed", digest=OTHER)
     before = listed(house, filled, "signed=true&name=tool")
     filled.image(filled.oci, filled.tool, tag, artifact_type="application/signature")
+    filled.published()
     between = listed(house, filled, "signed=true&name=tool")
     filled.sql.execute("UPDATE image SET retired_at = now() WHERE tag = %s", (tag,))
+    filled.published()
 
     assert (before, between) == ([], ["signed"])
     assert listed(house, filled, "signed=true&name=tool") == []

@@ -166,6 +166,19 @@ def test_a_list_that_changed_is_sent_again(house, filled, change):
     assert not fresh(house, filled, headers["ETag"])[0]
 
 
+def test_a_page_is_said_again_from_memory_until_somebody_publishes(house, filled):
+    _, _, first = ask(house, filled, "/images?limit=50")
+    repository = filled.repository(filled.swr, "team", "late")
+    filled.image(filled.swr, repository, "behind-our-back")
+    _, _, again = ask(house, filled, "/images?limit=50")
+
+    filled.published()
+    _, _, after = ask(house, filled, "/images?limit=50")
+
+    assert again == first
+    assert [i["tag"] for i in after["items"] if i not in first["items"]] == ["behind-our-back"]
+
+
 def test_tenants_do_not_share_what_they_have(house, filled):
     _, headers, _ = ask(house, filled, "/images")
     other = house.tenant()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator
 from typing import Annotated
 
@@ -64,13 +65,18 @@ def accept(
 
     async def work(house: House) -> int:
         caller = await caller_of(house, project)
-        return await house.held.accept(caller, name, images=None if everything else image)
+        chosen = None if everything else image
+        return await house.held.accept(caller, name, images=chosen, tell=_tell)
 
     retired = with_house(work)
     if json:
         print_json({"name": name, "retired": retired})
     else:
         print_line(f"accepted: {retired} images of {name} retired")
+
+
+def _tell(retired: int) -> None:
+    sys.stderr.write(f"accepted so far: {retired}\n")
 
 
 def purge(

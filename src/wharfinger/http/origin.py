@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from collections.abc import Sequence
@@ -14,6 +15,8 @@ from wharfinger.http.scope import REQUEST_ID
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _LONGEST_AGENT = 128
+# An IPv6 address, with an IPv4 address in it and a zone.
+_LONGEST_ADDRESS = 64
 # As nginx makes its $request_id, and we make ours.
 _REQUEST_ID = re.compile(r"[0-9a-f]{32}")
 _HOST = re.compile(r"[A-Za-z0-9.-]{1,253}(:\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:\d{1,5})?")
@@ -80,12 +83,22 @@ def _header(scope: HTTPScope, wanted: bytes) -> str:
 
 
 def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
+    return _address(text) is not None
 
 
 def _is_within(text: str, networks: Sequence[Network]) -> bool:
-    return _is_address(text) and any(ipaddress.ip_address(text) in one for one in networks)
+    address = _address(text)
+    return address is not None and any(address in one for one in networks)
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    return _parsed(text) if len(text) <= _LONGEST_ADDRESS else None
+
+
+# Each request asks several times, and callers come back.
+@functools.lru_cache(maxsize=1024)
+def _parsed(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return None

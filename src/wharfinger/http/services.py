@@ -13,6 +13,7 @@ from wharfinger.domain.model import Caller, RunProgress, TaskFilter, TaskProgres
 from wharfinger.http.exposition import Exposition
 from wharfinger.http.limits import Limits, Throttle
 from wharfinger.http.origin import Network
+from wharfinger.http.remembered import Remembered
 from wharfinger.identity.access_keys import AccessKeys
 from wharfinger.identity.authentication import Authenticator
 from wharfinger.identity.login import Login
@@ -121,6 +122,7 @@ class Services:
     limits: Limits = field(default_factory=Limits)
     throttle: Throttle = field(default_factory=Throttle)
     exposition: Exposition | None = None
+    remembered: Remembered = field(default_factory=Remembered)
 
 
 # How a route asks for them.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import time
 from collections import OrderedDict
@@ -63,6 +64,7 @@ class Locks:
         return record
 
 
+@functools.lru_cache(maxsize=1024)
 def network_of(source: str) -> str:
     """What counts as one source: an IPv6 host has a whole /64 to change its address in."""
     try:

@@ -22,6 +22,7 @@ from wharfinger.store import audit
 from wharfinger.store.database import Connection, Database, all_rows, first_row, only_row
 from wharfinger.store.named_sql import queries
 from wharfinger.store.sealing import Sealer
+from wharfinger.store.shared import Shared
 
 _SQL = queries("identity")
 _EPS = queries("enterprise_projects")
@@ -144,6 +145,7 @@ class Callers:
     def __init__(self, database: Database, sealer: Sealer) -> None:
         self._database = database
         self._sealer = sealer
+        self._shared = Shared()
 
     # --- projects -------------------------------------------------------------------------------
 
@@ -330,6 +332,11 @@ class Callers:
 
     async def find_credential(self, access_key: str) -> KnownCredential | None:
         """Look an access key up; ``None`` if it is unknown, revoked, or its user is disabled."""
+        return await self._shared.ask(
+            ("credential", access_key), lambda: self._find_credential(access_key)
+        )
+
+    async def _find_credential(self, access_key: str) -> KnownCredential | None:
         row = await self._database.look_up(_SQL["find_credential"], {"access_key": access_key})
         if row is None:
             return None
@@ -428,7 +435,11 @@ class Callers:
 
     async def find_token(self, token: str) -> KnownToken | None:
         """Look a token up, expired and revoked or not; ``None`` if it never was."""
-        row = await self._database.look_up(_SQL["find_token"], {"digest": token_digest(token)})
+        digest = token_digest(token)
+        return await self._shared.ask(("token", digest), lambda: self._find_token(digest))
+
+    async def _find_token(self, digest: bytes) -> KnownToken | None:
+        row = await self._database.look_up(_SQL["find_token"], {"digest": digest})
         if row is None:
             return None
         return KnownToken(issued_at=row.pop("created_at"), **with_grants(row))

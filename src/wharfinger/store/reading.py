@@ -30,6 +30,7 @@ from wharfinger.store import attachments
 from wharfinger.store.database import Ask, Connection, Database, rows_of, within
 from wharfinger.store.labels import of_repositories
 from wharfinger.store.named_sql import queries
+from wharfinger.store.shared import Shared
 
 _SQL = queries("reading")
 
@@ -262,6 +263,7 @@ class Reading:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._queries = _SQL
+        self._shared = Shared()
 
     async def images(
         self,
@@ -320,7 +322,10 @@ class Reading:
 
     async def worth(self, project_id: str, scope: RegistryScope) -> Worth:
         """Tell what the list of a scope is worth, and whether it is still the same."""
-        return await self._worth(self._database.asking(project_id), project_id, scope)
+        ask = self._database.asking(project_id)
+        return await self._shared.ask(
+            (project_id, scope), lambda: self._worth(ask, project_id, scope)
+        )
 
     async def _worth(self, ask: Ask, project_id: str, scope: RegistryScope) -> Worth:
         values = _scope_values(project_id, scope)

@@ -23,7 +23,6 @@ from wharfinger.domain.model import Caller
 from wharfinger.http.api.call import ApiCall, TheApiCall, cursor, read_time
 from wharfinger.http.api.wire import (
     FacetsAnswer,
-    ImageItem,
     ListAnswer,
     PastAnswer,
     listed_item,
@@ -67,7 +66,7 @@ class _At(msgspec.Struct, frozen=True):
 @get("/images", action="hss:images:list")
 async def list_images(
     call: TheApiCall, services: TheServices
-) -> PastAnswer | Response[ListAnswer[ImageItem]] | Stream | Response[None]:
+) -> PastAnswer | Response[bytes] | Stream | Response[None]:
     """The list as it is, or as it was known at a time or at a number; a page, or all of it."""
     at, as_of = call.moment("at"), call.number("as_of")
     is_current = at is None and as_of is None
@@ -116,9 +115,7 @@ async def list_facets(call: TheApiCall, services: TheServices) -> FacetsAnswer:
     return FacetsAnswer(facets=facets, as_of=worth.as_of, verdict=worth.verdict)
 
 
-async def _current(
-    call: ApiCall, services: Services
-) -> Response[ListAnswer[ImageItem]] | Response[None]:
+async def _current(call: ApiCall, services: Services) -> Response[bytes] | Response[None]:
     wanted = image_filter(call.caller, call.query)
     limit = call.limit(most=MOST_IMAGES)
     after = call.after(int) or 0
@@ -127,17 +124,24 @@ async def _current(
     etag = _etag(call, worth)
     if _has(call.if_none_match, etag):
         return Response(None, status_code=304, headers={"ETag": etag})
-    found = await services.inventory.images_after(
-        call.caller, wanted, after_id=after, limit=limit, worth=worth
-    )
-    answer = ListAnswer(
-        items=[listed_item(image) for image in found],
-        next=cursor(found[-1].id) if len(found) == limit else None,
-        as_of=worth.as_of,
-        verdict=worth.verdict,
-    )
+    # What would let a caller say "not modified" lets us say the same again.
+    key = (call.caller.project_id, call.caller.enterprise_projects, etag)
+    body = services.remembered.get(key)
+    if body is None:
+        found = await services.inventory.images_after(
+            call.caller, wanted, after_id=after, limit=limit, worth=worth
+        )
+        answer = ListAnswer(
+            items=[listed_item(image) for image in found],
+            next=cursor(found[-1].id) if len(found) == limit else None,
+            as_of=worth.as_of,
+            verdict=worth.verdict,
+        )
+        body = msgspec.json.encode(answer)
+        services.remembered.keep(key, body)
     # Whoever shares this cache must not share it with other callers.
-    return Response(answer, headers={"ETag": etag, "Cache-Control": "private, no-cache"})
+    headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
+    return Response(body, media_type="application/json", headers=headers)
 
 
 def _format(call: ApiCall) -> Format | None:

@@ -13,13 +13,20 @@ WHERE i.registry_id = %(registry)s AND i.held_at IS NOT NULL AND i.retired_at IS
   AND i.id > %(after)s
 ORDER BY i.id LIMIT %(limit)s
 
+-- name: next
+-- What is held later than somebody's word is not meant by it.
+SELECT id FROM image
+WHERE registry_id = %(registry)s AND held_at IS NOT NULL AND retired_at IS NULL
+  AND held_at <= %(until)s AND id > %(after)s
+ORDER BY id LIMIT %(limit)s
+
 -- name: repositories
 -- Locked before the rows are looked at again: a batch that un-holds some of them takes this lock.
 SELECT id FROM repository
 WHERE id IN (
     SELECT i.repository_id FROM image i
     WHERE i.registry_id = %(registry)s AND i.held_at IS NOT NULL
-      AND (%(images)s::bigint[] IS NULL OR i.id = ANY(%(images)s)))
+      AND i.id = ANY(%(images)s::bigint[]))
 ORDER BY id FOR NO KEY UPDATE
 
 -- name: absent
@@ -27,7 +34,7 @@ INSERT INTO absent (image_id, repository_id, held)
 SELECT i.id, i.repository_id, true FROM image i
 WHERE i.registry_id = %(registry)s AND i.held_at IS NOT NULL AND i.retired_at IS NULL
   AND i.repository_id = ANY(%(repositories)s)
-  AND (%(images)s::bigint[] IS NULL OR i.id = ANY(%(images)s))
+  AND i.id = ANY(%(images)s::bigint[])
 RETURNING image_id
 
 -- name: count_repositories
