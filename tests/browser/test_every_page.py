@@ -14,7 +14,9 @@ from playwright.sync_api import expect
 
 from service import PROJECT
 from wharfinger.domain.inventory import ImageFilter, RegistryScope
+from wharfinger.domain.labels import Place
 from wharfinger.domain.model import Caller, RegistryCredential
+from wharfinger.domain.webhooks import NewWebhook
 from wharfinger.http.ui.routes import PAGES
 from wharfinger.identity.users import NewUser
 from wharfinger.store.registries import NewRegistry
@@ -62,6 +64,11 @@ async def _filled(service) -> dict[str, str]:
         runs.append(task.runs[0])
         repository = service.upstream.world.owned()[0]
         service.upstream.world.push(repository.path, "pushed-later")
+    made = await house.webhooks.add(
+        CALLER, NewWebhook(name="chat", url=service.upstream.url), allow_private=True
+    )
+    await house.webhooks.test(CALLER, made.webhook.id)
+    await house.labels.put(CALLER, Place(registry=REGISTRY), "owner", "payments")
     found = await house.inventory.images_after(
         CALLER,
         ImageFilter(scope=RegistryScope(enterprise_projects=CALLER.enterprise_projects)),
@@ -73,6 +80,7 @@ async def _filled(service) -> dict[str, str]:
         "run_id": runs[1].id,
         "earlier": runs[0].id,
         "image_id": str(found[0].id),
+        "webhook_id": made.webhook.id,
         **await _peopled(house),
     }
 

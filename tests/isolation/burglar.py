@@ -87,6 +87,8 @@ class Door:
 
 DELETION = Door("DELETE", f"{HSS}/image/registries/{{registry_id}}")
 REMOVAL = Door("POST", f"{CONSOLE}/registries/{{registry_id}}/remove")
+HOOKS = f"{CONSOLE}/settings/webhooks"
+UNHOOKING = Door("POST", f"{HOOKS}/{{webhook_id}}/remove")
 # What grows with every question, refused ones too.
 AUDIT = {
     f"{API}/audit",
@@ -303,6 +305,17 @@ def _removal(b: Burglar, person: Person, cells: list[Cell], chosen) -> dict:
     return {"name": f"{cell.word}-doomed-{cell.doomed.index(chosen['registry_id'])}"}
 
 
+def _hook_name(b: Burglar, chosen) -> str:
+    """What a webhook is called, whoever asks."""
+    return next(f"{c.word}-hook" for c in b.city.cells if c.webhook == chosen["webhook_id"])
+
+
+def _label(b: Burglar, person: Person, cells: list[Cell], chosen) -> dict:
+    registry_id = b.random.choice(b.random.choice(cells).registries)
+    place = {"registry_id": registry_id, "level": "registry"}
+    return {**place, "key": NAMES["key"](b, cells), "value": f"of {registry_id}"}
+
+
 # The bodies of the doors that need one. A new one is refused by the tests until it is here.
 BODIES = {
     ("POST", f"{HSS}/image/synchronize"): _json(
@@ -398,6 +411,39 @@ BODIES = {
             [{"all": "true"}, {"image": b.random.choice(b.random.choice(cells).held)}]
         )
     ),
+    ("POST", f"{HOOKS}/add"): _form(
+        lambda b, p, cells, _: {
+            **_made_name(b, p, cells, _),
+            "url": "https://127.0.0.1:1/made",
+            "registries": b.random.choice(b.random.choice(cells).registries),
+        }
+    ),
+    ("POST", f"{HOOKS}/{{webhook_id}}/edit"): _form(
+        lambda b, p, c, chosen: {
+            "name": _hook_name(b, chosen),
+            "pattern": f"of {chosen['webhook_id']}",
+        }
+    ),
+    ("POST", f"{HOOKS}/{{webhook_id}}/state"): _form(
+        lambda b, p, c, _: {"paused": b.random.choice(["true", "false"])}
+    ),
+    ("POST", f"{HOOKS}/{{webhook_id}}/secret"): _form(lambda b, p, c, _: {"keep_old_hours": "1"}),
+    ("POST", f"{HOOKS}/{{webhook_id}}/test"): _form(lambda b, p, c, _: {}),
+    ("POST", f"{HOOKS}/{{webhook_id}}/replay"): _form(
+        lambda b, p, c, _: b.random.choice([{"from_number": "1"}, {"delivery": "1"}])
+    ),
+    # Once is enough to get through this door; the others need webhooks to be left.
+    (UNHOOKING.method, UNHOOKING.path): _form(
+        lambda b, p, c, chosen: {"name": "" if b.opened[UNHOOKING] else _hook_name(b, chosen)}
+    ),
+    ("POST", f"{CONSOLE}/settings/schedules/time-zone"): _form(
+        lambda b, p, c, _: {"time_zone": b.random.choice(["UTC", "Asia/Shanghai"])}
+    ),
+    ("POST", f"{CONSOLE}/settings/schedules/{{registry_id}}"): _form(
+        lambda b, p, c, _: {"cron": "@daily", "full_syncs": b.random.choice(["daily", "never"])}
+    ),
+    ("POST", f"{CONSOLE}/settings/labels/put"): _form(_label),
+    ("POST", f"{CONSOLE}/settings/labels/remove"): _form(_label),
     ("POST", f"{CONSOLE}/settings/users/add"): _form(
         lambda b, p, c, _: {
             "name": f"made-in-{p.account}-{b.count()}",

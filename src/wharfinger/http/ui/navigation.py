@@ -34,6 +34,9 @@ SETTINGS: tuple[Place, ...] = (
         path=f"{_SETTINGS}/enterprise-projects",
         actions=("eps:enterpriseProjects:list",),
     ),
+    Place(key="webhooks", path=f"{_SETTINGS}/webhooks", actions=("wharfinger:webhooks:list",)),
+    Place(key="schedules", path=f"{_SETTINGS}/schedules", actions=("wharfinger:schedules:list",)),
+    Place(key="labels", path=f"{_SETTINGS}/labels", actions=("wharfinger:labels:list",)),
     Place(key="audit", path=f"{_SETTINGS}/audit", actions=("wharfinger:audit:list",)),
 )
 
