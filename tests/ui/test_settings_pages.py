@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
+import psycopg
 import pytest
 from visitor import PASSWORD, Visitor
 
@@ -105,6 +106,18 @@ def secret_of(answer) -> str:
     """The one secret key that stands in an answer."""
     (found,) = set(re.findall(r"<code>([A-Za-z0-9]{40})</code>", answer.text))
     return found
+
+
+def await_waiting(tenant, count) -> None:
+    """Wait until so many transactions wait for a lock."""
+    deadline = time.monotonic() + 20
+    query = (
+        "SELECT count(DISTINCT l.pid) FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
+        " WHERE a.datname = current_database() AND NOT l.granted"
+    )
+    while tenant.sql.execute(query).fetchone()[0] < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def signs_in(house, **fields) -> bool:
@@ -440,7 +453,7 @@ def test_the_last_administrator_is_neither_closed_nor_lowered(tenant, visitor, p
     assert send(visitor, f"{USERS}/admin/disabled", [("disabled", "true")]).status == 303
 
 
-def test_two_administrators_who_close_each_other_at_once_leave_one(tenant, person):
+def test_two_administrators_who_close_each_other_at_once_leave_one(house, tenant, person):
     names = ["one", "two"]
     people = dict(zip(names, [person(name, "administrator") for name in names], strict=True))
     ready = {
@@ -453,8 +466,13 @@ def test_two_administrators_who_close_each_other_at_once_leave_one(tenant, perso
         fields = ready[name] | {"disabled": "true"}
         return people[name].post(f"{USERS}/{other}/disabled", fields).status
 
-    with ThreadPoolExecutor(2) as pool:
-        statuses = list(pool.map(close, names))
+    with ThreadPoolExecutor(2) as pool, psycopg.connect(house._address.owner) as other:
+        # Neither can end before both have begun.
+        other.execute("SELECT FROM wharfinger.principal FOR UPDATE")
+        closing = [pool.submit(close, name) for name in names]
+        await_waiting(tenant, 2)
+        other.commit()
+        statuses = [one.result(30) for one in closing]
 
     shut = [name for name in names if principal(tenant, name)["disabled_at"]]
     assert len(shut) == 1, statuses

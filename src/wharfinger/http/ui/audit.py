@@ -31,7 +31,6 @@ TEXTS = {
 TIMES = ("since", "until")
 FILTERS = ("kind", *TEXTS, *TIMES)
 _ENTRIES = 50
-_ACTION = "audit.action_"
 
 
 @get("/settings/audit", action="wharfinger:audit:list")
@@ -57,7 +56,8 @@ async def list_audit(visit: TheVisit, services: TheServices) -> Response[str]:
         given=dict.fromkeys(FILTERS, "") | dict(kept) | _picked(visit, query),
         kinds=KINDS,
         texts=TEXTS,
-        actions=_actions(visit.words),
+        actions=_known(visit.words, "audit.action_"),
+        types=_known(visit.words, "audit.type_"),
         told=_told,
         first=None if query.raw("before") is None else urlencode(kept),
         next=urlencode([*kept, *more]) if more else None,
@@ -91,9 +91,9 @@ def _picked(visit: Visit, query: Parameters) -> dict[str, str]:
     return found
 
 
-def _actions(words: Words) -> dict[str, str]:
-    """What entries may tell of, in words by name."""
-    found = {key.removeprefix(_ACTION): words(key) for key in words.keys(_ACTION)}
+def _known(words: Words, beginning: str) -> dict[str, str]:
+    """What there are words for, by name; a key has no dot in a name."""
+    found = {key.removeprefix(beginning): words(key) for key in words.keys(beginning)}
     return {name.replace("__", "."): text for name, text in found.items()}
 
 
