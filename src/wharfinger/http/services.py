@@ -13,8 +13,8 @@ from wharfinger.domain.model import Caller, RunProgress, TaskFilter, TaskProgres
 from wharfinger.http.exposition import Exposition
 from wharfinger.http.limits import Limits, Throttle
 from wharfinger.http.origin import Network
-from wharfinger.identity.access_keys import AccessKeys
 from wharfinger.http.remembered import Remembered
+from wharfinger.identity.access_keys import AccessKeys
 from wharfinger.identity.authentication import Authenticator
 from wharfinger.identity.login import Login
 from wharfinger.identity.oneself import Oneself
