@@ -78,6 +78,7 @@ from wharfinger.sync.engine import Engine
 from wharfinger.sync.pacing import PacedHttp, host_and_port
 from wharfinger.sync.queue import SyncQueue, Worker
 from wharfinger.sync.shares import LEASE_S, LeasedBudgets
+from wharfinger.sync.together import end
 
 if TYPE_CHECKING:
     from wharfinger.http.exposition import Exposition
@@ -384,9 +385,7 @@ class House:
                     tally=self.metering.tally,
                 )
         finally:
-            pruning.cancel()
-            telling.cancel()
-            await asyncio.gather(pruning, telling, return_exceptions=True)
+            await end(pruning, telling)
             await engine.aclose()
 
     async def _prune_daily(self) -> None:
