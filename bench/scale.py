@@ -2,9 +2,10 @@
 
 A discrete-event simulation. Registries are listed page by page, each page makes units, a worker
 takes a unit from the one queue when it has room, reads it from the registry's host, decodes it on
-its processor, and publishes it in the database. Host, worker and database each share what they
-can do equally among those who want it. What a unit costs there is measured (``bench.growth``);
-runs that were not used to calibrate (``bench.growth``, ``bench.fleet``) say how wrong it is.
+its processor, and publishes it in the database. Host and worker each share what they can do
+equally among those who want it; the database serves one unit a core, in turn. What a unit costs
+there is measured (``bench.growth``); runs that were not used to calibrate (``bench.growth``,
+``bench.fleet``) say how wrong it is.
 """
 
 from __future__ import annotations
@@ -80,6 +81,45 @@ class Shared:
         return self.done / (self._capacity * seconds) if seconds else 0.0
 
 
+class Served:
+    """Something that serves so many at once, each at full speed; the others stand in line.
+
+    So it is with batches that take turns in numbering their events: who is served first goes on
+    first, and the next stage of one overlaps with this stage of another.
+    """
+
+    def __init__(self, places: float) -> None:
+        self._places = places
+        self._line: deque[tuple[float, int, object]] = deque()
+        self._ends: list[tuple[float, int, object]] = []
+        self.version = 0
+        self.done = 0.0
+
+    def add(self, now: float, work: float, number: int, who: object) -> None:
+        self.version += 1
+        self.done += work
+        self._line.append((work, number, who))
+        self._serve(now)
+
+    def next_end(self) -> float:
+        return self._ends[0][0] if self._ends else math.inf
+
+    def take(self, now: float) -> object:
+        self.version += 1
+        _, _, who = heapq.heappop(self._ends)
+        self._serve(now)
+        return who
+
+    def used(self, seconds: float) -> float:
+        """The part of what it could have done that was asked for."""
+        return self.done / (self._places * seconds) if seconds else 0.0
+
+    def _serve(self, now: float) -> None:
+        while self._line and len(self._ends) < self._places:
+            work, number, who = self._line.popleft()
+            heapq.heappush(self._ends, (now + work, number, who))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Costs:
     """What things cost, in processor seconds; measured."""
@@ -123,7 +163,7 @@ class Unit:
     repositories: int
     images: int
     worker: int = 0
-    left: deque[tuple[Shared, float]] = field(default_factory=deque)
+    left: deque[tuple[Shared | Served, float]] = field(default_factory=deque)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +193,7 @@ class Simulation:
         self._costs = costs
         self._hosts = [Shared(min(r.requests_per_s, 1e9)) for r in registries]
         self._workers = [Shared(1.0, 1.0) for _ in range(fleet.workers)]
-        self._server = Shared(fleet.server_cores, 1.0)
+        self._server = Served(fleet.server_cores)
         self._room = [UNITS_AT_ONCE] * fleet.workers
         self._waiting: deque[deque[Unit]] = deque()
         self._turns = turns
@@ -212,7 +252,7 @@ class Simulation:
     def _schedule(self, at: float, what: Any, version: int = 0) -> None:
         heapq.heappush(self._events, (at, next(self._numbers), what, version))
 
-    def _watch(self, shared: Shared) -> None:
+    def _watch(self, shared: Shared | Served) -> None:
         end = shared.next_end()
         if end < math.inf:
             self._schedule(end, shared, shared.version)
