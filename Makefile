@@ -46,7 +46,7 @@ long: dev ## The tests that take minutes: random days, sudden deaths, odd reques
 
 .PHONY: screenshots
 screenshots: dev ## Take the pictures of the console that the documentation shows (needs Chromium)
-	@WHARFINGER_SCREENSHOTS=docs/img $(BIN)/python -m pytest -q -n 0 $(BROWSER)/test_every_page.py
+	@WHARFINGER_SCREENSHOTS=docs/img $(BIN)/python -m pytest -q -n 0 $(BROWSER)/test_pictures.py
 
 .PHONY: browser
 browser: dev ## Use the console with a real browser (needs Chromium)
@@ -118,6 +118,10 @@ bench-large: dev ## Measure reading a million images over HTTP (crowds need wrk;
 .PHONY: bench-growth
 bench-growth: dev ## Measure syncs of 10,000 to 1,000,000 images: what grows how fast (needs nginx; eight minutes)
 	@$(BIN)/python -m bench.growth
+
+.PHONY: bench-plots
+bench-plots: dev ## Draw the last bench-growth and bench.timeline into docs/img
+	@$(BIN)/python -m bench.plots
 
 .PHONY: scale
 scale: dev ## Ask a model, calibrated on measured runs, about a billion images (two minutes)

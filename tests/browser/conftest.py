@@ -14,7 +14,7 @@ from psycopg.conninfo import make_conninfo
 from service import Service
 from wharfinger.store.cluster import DATABASE, OWNER
 from wharfinger.store.database import DatabaseAddress
-from wharfinger.testing.model import made_up_world
+from wharfinger.testing.model import World, made_up_world
 
 CHROMIUM = "/usr/bin/chromium"
 HERE = Path(__file__).parent
@@ -31,8 +31,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="module")
-def service(cluster, administrator, tmp_path_factory) -> Iterator[Service]:
-    """A service with a project, one worker, and an SWR of forty repositories."""
+def world() -> World:
+    """What the SWR holds: forty repositories. A module may have another one."""
+    return made_up_world(40, 5)
+
+
+@pytest.fixture(scope="module")
+def service(cluster, administrator, tmp_path_factory, world) -> Iterator[Service]:
+    """A service with a project, one worker, and an SWR."""
     name = f"test_{uuid.uuid4().hex}"
     administrator.execute(
         sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {} STRATEGY file_copy").format(
@@ -43,7 +49,7 @@ def service(cluster, administrator, tmp_path_factory) -> Iterator[Service]:
         owner=make_conninfo(cluster.address.owner, dbname=name),
         app=make_conninfo(cluster.address.app, dbname=name),
     )
-    with Service(address, tmp_path_factory.mktemp("data"), made_up_world(40, 5)) as running:
+    with Service(address, tmp_path_factory.mktemp("data"), world) as running:
         yield running
     administrator.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 

@@ -29,7 +29,7 @@ class Service:
     url: str
 
     def __init__(self, address: DatabaseAddress, folder: Path, world: World) -> None:
-        self._address = address
+        self.address = address
         self._folder = folder
         self._world = world
         self._started = threading.Event()
@@ -76,7 +76,7 @@ class Service:
         )
         async with (
             Upstream(self._world) as self.upstream,
-            open_house(settings, self._address) as self.house,
+            open_house(settings, self.address) as self.house,
             self.house.worker() as worker,
         ):
             self._world.clock.follow_real_time()

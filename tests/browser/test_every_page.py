@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 from pathlib import Path
 from urllib.parse import quote
@@ -32,15 +31,21 @@ CALLER = Caller(
 USER, PASSWORD = "alice of accounts", "correct horse battery staple"
 REGISTRY = "depot"
 # What is fetched by pages, downloaded or streamed, and is none itself.
-NO_PAGES = {"show_asset", "show_growth", "watch_progress", "export_images"}
+NO_PAGES = {
+    "show_asset",
+    "show_growth",
+    "show_share",
+    "show_changes_by_day",
+    "show_durations",
+    "watch_progress",
+    "export_images",
+}
 LOOKS = {
     "wide": {},
     "dark": {"color_scheme": "dark"},
     "narrow": {"viewport": {"width": 390, "height": 844}},
     "chinese": {"locale": "zh-CN"},
 }
-# Where pictures for the documentation go, if anywhere.
-PICTURES = os.environ.get("WHARFINGER_SCREENSHOTS")
 
 
 async def _filled(service) -> dict[str, str]:
@@ -137,13 +142,6 @@ def test_every_page_is_whole_and_keeps_nobody_out(look, places, signed_in):
             kept, grave = problems(page)
             assert kept > 5, name
             assert grave == [], (name, look)
-        if PICTURES and name in (
-            "show_overview",
-            "list_registries",
-            "show_registry",
-            "list_images",
-        ):
-            page.screenshot(path=Path(PICTURES) / f"console-{name.partition('_')[2]}-{look}.png")
 
 
 def test_a_page_knows_the_dark(places, signed_in):

@@ -29,7 +29,7 @@ def test_a_registry_is_added_and_its_sync_watched_from_click_to_done(signed_in, 
     expect(told).not_to_have_text(first)
     expect(page.locator("[data-told=budget]")).to_contain_text("at once")
     service.upstream.faults.clear()
-    page.get_by_text("ended: complete").wait_for()
+    page.locator("[data-told=state]", has_text="ended: complete").wait_for()
     assert page.locator("[data-told=repositories]").inner_text() == "40 of 40"
     assert page.locator("[data-told=images]").inner_text() == "200"
     assert page.locator("h1 .verdict").inner_text() == "complete"

@@ -9,9 +9,9 @@ AFTER_A_PLOT = """
 import importlib.metadata
 import sys
 
-from wharfinger.http.ui.plots import _charts
+from wharfinger.http.ui.charting import charts
 
-_charts()
+charts()
 print(importlib.metadata.version("pygal") != "")
 print([one for one in sys.meta_path if type(one).__module__ == "pygal"])
 """

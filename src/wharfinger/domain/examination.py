@@ -1,4 +1,7 @@
-"""What an examination of a registry found: one finding a check, each with what to do."""
+"""What an examination of a registry found: one finding a check, each with what to do.
+
+The doctor says it in codes; whoever shows it has the words: ``domain.findings`` English ones.
+"""
 
 from __future__ import annotations
 
@@ -38,6 +41,44 @@ class Examination(msgspec.Struct, frozen=True, kw_only=True):
     findings: tuple[Finding, ...]
     requests: int
     seconds: float
+
+
+class Phrase(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that was found, for whoever has words for ``code``; values may be phrases too."""
+
+    code: str
+    values: Mapping[str, str | int | Phrase] = {}
+
+
+class Observation(msgspec.Struct, frozen=True, kw_only=True):
+    """One check before it is put into words.
+
+    ``error_code`` names the reason why it failed, and ``told`` is what the failure itself says.
+    ``advice`` is a code, or a reason's.
+    """
+
+    check: str
+    grade: Grade
+    said: tuple[Phrase, ...] = ()
+    advice: str | None = None
+    error_code: str | None = None
+    told: str = ""
+    facts: Mapping[str, Any] = {}
+
+
+class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
+    """All checks of one registry before they are put into words."""
+
+    registry: str
+    kind: str
+    observations: tuple[Observation, ...]
+    requests: int
+    seconds: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether none has failed."""
+        return all(one.grade is not Grade.FAILED for one in self.observations)
 
 
 class Certificate(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ import datetime as dt
 
 import msgspec
 
-from wharfinger.domain.model import Reason, VerdictState
+from wharfinger.domain.model import Reason, RunOutcome, VerdictState
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,6 +32,22 @@ class Changed(msgspec.Struct, frozen=True, kw_only=True):
     moved: int
     retired: int
     restored: int
+
+
+class ChangedOn(Changed, frozen=True, kw_only=True):
+    """What the runs that ended on a day have changed."""
+
+    day: dt.date
+
+
+class Took(msgspec.Struct, frozen=True, kw_only=True):
+    """How long a sync took that has ended."""
+
+    registry_id: str
+    registry: str
+    outcome: RunOutcome
+    started_at: dt.datetime
+    seconds: float
 
 
 class Day(msgspec.Struct, frozen=True, kw_only=True):

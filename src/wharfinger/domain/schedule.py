@@ -57,8 +57,10 @@ def checked_cron(text: str) -> str:
     Raises:
         InvalidParameterError: it is something else, or names a time that never comes.
     """
-    rule = "must be five fields (minute hour day month weekday) like '0 1 * * *', or @hourly, "
-    rule += "@daily, @weekly, @monthly"
+    rule = (
+        "must be five fields (minute hour day month weekday) like '0 1 * * *', or @hourly, "
+        "@daily, @weekly, @monthly"
+    )
     cron = " ".join(text.split())
     names = ("@hourly", "@daily", "@weekly", "@monthly")
     if len(cron) > LONGEST_CRON or (cron not in names and len(cron.split()) != 5):

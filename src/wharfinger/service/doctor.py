@@ -6,7 +6,7 @@ import asyncio
 import datetime as dt
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from wharfinger.domain.advice import ADVICE
@@ -16,7 +16,16 @@ from wharfinger.domain.errors import (
     NotTrustedError,
     SourceError,
 )
-from wharfinger.domain.examination import Contact, Examination, Exchange, Finding, Grade
+from wharfinger.domain.examination import (
+    Contact,
+    Diagnosis,
+    Examination,
+    Exchange,
+    Grade,
+    Observation,
+    Phrase,
+)
+from wharfinger.domain.findings import in_english
 from wharfinger.domain.model import (
     Caller,
     Page,
@@ -99,7 +108,15 @@ class Doctor:
         self._resolve = resolve
 
     async def examine(self, caller: Caller, registry: str) -> Examination:
-        """Examine a registry, given by name or id, for a minute at most.
+        """Examine a registry, given by name or id, for a minute at most; told in English.
+
+        Raises:
+            NotFoundError: there is no such registry.
+        """
+        return in_english(await self.diagnose(caller, registry))
+
+    async def diagnose(self, caller: Caller, registry: str) -> Diagnosis:
+        """Examine a registry, for whoever has words of their own.
 
         Raises:
             NotFoundError: there is no such registry.
@@ -122,26 +139,32 @@ class Doctor:
             await patient.aclose()
 
 
-def _without_secret(status: RegistryStatus, error: CredentialsNeededError) -> Examination:
+def _without_secret(status: RegistryStatus, error: CredentialsNeededError) -> Diagnosis:
     """What can be said of a registry whose secret is not to be had: nothing else."""
-    findings = [
-        Finding(check=check, grade=Grade.SKIPPED, message="needs what has failed")
-        for check in CHECKS
-    ]
-    findings[CHECKS.index("authentication")] = Finding(
-        check="authentication",
-        grade=Grade.FAILED,
-        message=str(error),
-        advice=ADVICE[error.code],
-        facts={"error_code": error.code},
-    )
-    return Examination(
+    found = [_skipped(check) for check in CHECKS]
+    found[CHECKS.index("authentication")] = _failure("authentication", error)
+    return Diagnosis(
         registry=status.name,
         kind=status.kind,
-        ok=False,
-        findings=tuple(findings),
+        observations=tuple(found),
         requests=0,
         seconds=0.0,
+    )
+
+
+def _skipped(check: str) -> Observation:
+    said = (Phrase(code="needs_failed"),)
+    return Observation(check=check, grade=Grade.SKIPPED, said=said)
+
+
+def _failure(check: str, error: SourceError | CredentialsNeededError) -> Observation:
+    return Observation(
+        check=check,
+        grade=Grade.FAILED,
+        advice=error.code if error.code in ADVICE else "see_message",
+        error_code=error.code,
+        told=str(error)[:400],
+        facts={"error_code": error.code},
     )
 
 
@@ -151,31 +174,26 @@ class _Round:
     def __init__(self, status: RegistryStatus, patient: Patient) -> None:
         self._status = status
         self._patient = patient
-        self._findings: list[Finding] = []
+        self._found: list[Observation] = []
         self._repositories: list[RepositoryRef] = []
         self._total: int | None = None
         self._pages = 0
         self._sampled: list[_Sample] = []
 
-    async def make(self) -> Examination:
+    async def make(self) -> Diagnosis:
         began = time.monotonic()
         try:
             async with asyncio.timeout(LONGEST_S):
                 await self._examine()
         except TimeoutError:
-            self._add(
-                self._next(), Grade.FAILED, f"no end after {LONGEST_S:.0f} s", ADVICE["unreachable"]
-            )
-        done = {finding.check for finding in self._findings}
-        for check in CHECKS:
-            if check not in done:
-                self._add(check, Grade.SKIPPED, "needs what has failed")
-        order = sorted(self._findings, key=lambda finding: CHECKS.index(finding.check))
-        return Examination(
+            no_end = Phrase(code="no_end", values={"seconds": f"{LONGEST_S:.0f}"})
+            self._add(self._next(), Grade.FAILED, no_end, advice="unreachable")
+        done = {one.check for one in self._found}
+        self._found += [_skipped(check) for check in CHECKS if check not in done]
+        return Diagnosis(
             registry=self._status.name,
             kind=self._status.kind,
-            ok=all(finding.grade is not Grade.FAILED for finding in order),
-            findings=tuple(order),
+            observations=tuple(sorted(self._found, key=lambda one: CHECKS.index(one.check))),
             requests=self._patient.take_requests(),
             seconds=round(time.monotonic() - began, 3),
         )
@@ -197,17 +215,23 @@ class _Round:
             contact = await self._patient.contact()
         except SourceError as error:
             if isinstance(error, NotTrustedError):
-                self._add("reach", Grade.OK, "the host answers")
+                self._add("reach", Grade.OK, Phrase(code="host_answers"))
                 self._failed("encryption", error)
             else:
                 self._failed("reach", error)
             return False
         ms = round(contact.seconds * 1000, 1)
-        where = ", ".join(contact.addresses)
         self._add(
             "reach",
             Grade.OK,
-            f"{contact.host} ({where}) answers in {ms} ms",
+            Phrase(
+                code="answers_in",
+                values={
+                    "host": contact.host,
+                    "addresses": ", ".join(contact.addresses),
+                    "milliseconds": str(ms),
+                },
+            ),
             facts={"addresses": list(contact.addresses), "milliseconds": ms},
         )
         self._judge_encryption(contact)
@@ -227,10 +251,10 @@ class _Round:
         except SourceError as error:
             refused = error.code in ("unauthorised", "credentials_needed")
             if not refused:
-                self._add("authentication", Grade.OK, "the registry did not refuse the credentials")
+                self._add("authentication", Grade.OK, Phrase(code="not_refused"))
             self._failed("authentication" if refused else "catalog", error)
             return False
-        self._add("authentication", Grade.OK, "the registry accepts the credentials")
+        self._add("authentication", Grade.OK, Phrase(code="accepted"))
         self._judge_catalog()
         self._judge_paging(first or Page(items=(), next=None))
         return True
@@ -246,13 +270,13 @@ class _Round:
             self._failed("tags", error)
             return []
         if not self._sampled:
-            self._add("tags", Grade.SKIPPED, "there is no repository to read")
+            self._add("tags", Grade.SKIPPED, Phrase(code="no_repository"))
             return []
         paths = [_path(sample.repository) for sample in self._sampled]
         self._add(
             "tags",
             Grade.OK,
-            f"{len(tags)} tags of {len(paths)} repositories were read",
+            Phrase(code="tags_read", values={"tags": len(tags), "repositories": len(paths)}),
             facts={"repositories": paths, "tags": len(tags)},
         )
         return tags
@@ -280,62 +304,47 @@ class _Round:
     def _judge_encryption(self, contact: Contact) -> None:
         certificate = contact.certificate
         if certificate is None:
-            self._add(
-                "encryption",
-                Grade.NOTE,
-                "nothing is encrypted: names, tags and credentials can be read on the way",
-                "Use https, with registry set --ca-file for a CA of your own.",
-            )
+            nothing = Phrase(code="nothing_encrypted")
+            self._add("encryption", Grade.NOTE, nothing, advice="encrypt")
             return
         left = certificate.ends_at - dt.datetime.now(dt.UTC)
         soon = left < CERTIFICATE_ENDS_SOON
+        told = {"version": certificate.version, "issuer": certificate.issuer}
         self._add(
             "encryption",
             Grade.NOTE if soon else Grade.OK,
-            f"{certificate.version}, certificate of {certificate.issuer}, ends in {left.days} days",
-            "Have the registry's certificate renewed." if soon else None,
-            facts={
-                "version": certificate.version,
-                "issuer": certificate.issuer,
-                "ends_at": certificate.ends_at,
-            },
+            Phrase(code="certificate", values={**told, "days": left.days}),
+            advice="renew_certificate" if soon else None,
+            facts={**told, "ends_at": certificate.ends_at},
         )
 
     def _judge_catalog(self) -> None:
-        found = len(self._repositories)
-        known, more = (found, " or more") if self._total is None else (self._total, "")
-        nothing = known == 0
+        exact = self._total is not None
+        known = len(self._repositories) if self._total is None else self._total
+        code = "lists" if exact else "lists_or_more"
         self._add(
             "catalog",
-            Grade.NOTE if nothing else Grade.OK,
-            "the registry lists no repository"
-            if nothing
-            else f"the registry lists {known}{more} repositories",
-            "If it has some, the credentials may not list them." if nothing else None,
-            facts={"repositories": known, "is_exact": not more},
+            Grade.OK if known else Grade.NOTE,
+            Phrase(code=code, values={"count": known}) if known else Phrase(code="lists_nothing"),
+            advice=None if known else "may_not_list",
+            facts={"repositories": known, "is_exact": exact},
         )
 
     def _judge_paging(self, page: Page[RepositoryRef]) -> None:
         if page.next is None:
-            self._add("paging", Grade.OK, "the whole list fits on one page")
+            self._add("paging", Grade.OK, Phrase(code="one_page"))
             return
         cursor = page.next
         facts = {"api": cursor.api, "page_size": cursor.page_size, "sort": cursor.sort}
         if cursor.resumable:
-            message = "pages follow a marker: an interrupted listing goes on where it was"
-            self._add("paging", Grade.OK, message, facts=facts)
+            self._add("paging", Grade.OK, Phrase(code="by_marker"), facts=facts)
             return
-        self._add(
-            "paging",
-            Grade.NOTE,
-            "pages go by offset: a listing during which the registry changes begins again",
-            "Nothing to do; of a registry that changes all the time, sync at a quieter hour.",
-            facts=facts,
-        )
+        by_offset = Phrase(code="by_offset")
+        self._add("paging", Grade.NOTE, by_offset, advice="quieter_hour", facts=facts)
 
     def _judge_digests(self, tags: Sequence[TagRef]) -> None:
         if not tags:
-            self._add("digests", Grade.SKIPPED, "there is no tag to look at")
+            self._add("digests", Grade.SKIPPED, Phrase(code="no_tag"))
             return
         manifests = [
             exchange
@@ -347,14 +356,13 @@ class _Round:
             self._add(
                 "digests",
                 Grade.NOTE,
-                "the registry does not name the digests of manifests: each is read and hashed",
-                "A newer version of the registry, or a proxy that passes Docker-Content-Digest on,"
-                " would save that.",
+                Phrase(code="digests_unnamed"),
+                advice="name_digests",
                 facts={"manifests": len(manifests), "without_header": len(bare)},
             )
             return
-        how = "with each manifest" if manifests else "in its list of tags"
-        self._add("digests", Grade.OK, f"the registry names digests {how}")
+        code = "digests_with_manifests" if manifests else "digests_in_list"
+        self._add("digests", Grade.OK, Phrase(code=code))
 
     def _judge_clock(self) -> None:
         skews = [
@@ -363,7 +371,7 @@ class _Round:
             if exchange.server_time is not None
         ]
         if not skews:
-            self._add("clock", Grade.NOTE, "the registry does not tell the time")
+            self._add("clock", Grade.NOTE, Phrase(code="clock_untold"))
             return
         skew_s = round(statistics.median(skews), 1)
         off = abs(skew_s) > SKEW_NOTED_S
@@ -372,12 +380,13 @@ class _Round:
         self._add(
             "clock",
             Grade.FAILED if fatal else Grade.NOTE if off else Grade.OK,
-            f"the registry's clock is {abs(skew_s):.0f} s {'ahead' if skew_s > 0 else 'behind'}"
+            Phrase(
+                code="clock_ahead" if skew_s > 0 else "clock_behind",
+                values={"seconds": f"{abs(skew_s):.0f}"},
+            )
             if off
-            else "the registry's clock and ours agree",
-            "Set this machine's clock, or the registry's; signatures end 15 minutes off."
-            if off
-            else None,
+            else Phrase(code="clock_agrees"),
+            advice="set_clock" if off else None,
             facts={"seconds": skew_s},
         )
 
@@ -391,17 +400,19 @@ class _Round:
         }
         rate = self._patient.learned_rate()
         limited = refused > 0 or rate is not None
-        words = [
-            f"{refused} requests were refused" if refused else "",
-            f"{rate:.1f} requests a second were learned to be borne" if rate is not None else "",
-            "the registry states a limit" if stated else "",
-        ]
-        told = "; ".join(word for word in words if word)
+        said = []
+        if refused:
+            said.append(Phrase(code="refused", values={"count": refused}))
+        if rate is not None:
+            said.append(Phrase(code="learned", values={"rate": f"{rate:.1f}"}))
+        if stated:
+            said.append(Phrase(code="limit_stated"))
+        asked = len(self._patient.exchanges)
         self._add(
             "rate",
             Grade.NOTE if limited else Grade.OK,
-            told or f"no limit was met with {len(self._patient.exchanges)} requests",
-            ADVICE["throttled"] if limited else None,
+            *(said or [Phrase(code="no_limit", values={"count": asked})]),
+            advice="throttled" if limited else None,
             facts={"refused": refused, "per_second": rate, "stated": stated},
         )
 
@@ -409,35 +420,34 @@ class _Round:
         status = self._status
         facts = {"lies": status.fingerprint_lies, "flickers": status.flickers}
         if status.fingerprint_lies:
-            self._add(
-                "fingerprints",
-                Grade.NOTE,
-                f"{status.fingerprint_lies} changes stood behind an unchanged row: every sync reads"
-                " everything",
-                "Nothing to do; syncs of this registry take longer.",
-                facts=facts,
-            )
-        elif status.read_at is None:
-            message = "not known before the first syncs"
-            self._add("fingerprints", Grade.OK, message, facts=facts)
-        else:
-            message = "no change was ever found behind an unchanged row"
-            self._add("fingerprints", Grade.OK, message, facts=facts)
+            lies = Phrase(code="lies", values={"count": status.fingerprint_lies})
+            self._add("fingerprints", Grade.NOTE, lies, advice="longer_syncs", facts=facts)
+            return
+        known = status.read_at is not None
+        said = Phrase(code="fingerprints_hold" if known else "fingerprints_unknown")
+        self._add("fingerprints", Grade.OK, said, facts=facts)
 
     def _estimate(self) -> None:
         if not self._sampled:
             if not self._repositories:
-                self._add("size", Grade.OK, "0 images", facts={"images": 0})
-                self._add("first_sync", Grade.OK, "nothing to read", facts={"requests": 1})
+                self._add("size", Grade.OK, Phrase(code="no_images"), facts={"images": 0})
+                nothing = Phrase(code="nothing_to_read")
+                self._add("first_sync", Grade.OK, nothing, facts={"requests": 1})
             return
         repositories = self._total or len(self._repositories)
         images = round(repositories * statistics.mean(s.count for s in self._sampled))
-        least = "" if self._total is not None else "at least "
+        how_sure = "about" if self._total is not None else "at_least"
         self._add(
             "size",
             Grade.OK,
-            f"{least}about {images:,} images in {repositories:,} repositories, going by"
-            f" {len(self._sampled)} of them",
+            Phrase(
+                code=f"images_{how_sure}",
+                values={
+                    "images": f"{images:,}",
+                    "repositories": f"{repositories:,}",
+                    "sampled": len(self._sampled),
+                },
+            ),
             facts={"images": images, "repositories": repositories, "sampled": len(self._sampled)},
         )
         page = max(1, len(self._repositories) // self._pages)
@@ -447,7 +457,10 @@ class _Round:
         self._add(
             "first_sync",
             Grade.OK,
-            f"{least}about {requests:,} requests, {_duration(seconds)}",
+            Phrase(
+                code=f"requests_{how_sure}",
+                values={"requests": f"{requests:,}", "duration": _duration(seconds)},
+            ),
             facts={"requests": requests, "seconds": round(seconds)},
         )
 
@@ -461,24 +474,22 @@ class _Round:
     # --- writing it down ---
 
     def _failed(self, check: str, error: SourceError) -> None:
-        advice = ADVICE.get(error.code, "See the message.")
-        self._add(check, Grade.FAILED, str(error)[:400], advice, facts={"error_code": error.code})
+        self._found.append(_failure(check, error))
 
     def _next(self) -> str:
-        done = {finding.check for finding in self._findings}
+        done = {one.check for one in self._found}
         return next((check for check in CHECKS if check not in done), CHECKS[-1])
 
     def _add(
         self,
         check: str,
         grade: Grade,
-        message: str,
+        *said: Phrase,
         advice: str | None = None,
-        *,
-        facts: dict[str, Any] | None = None,
+        facts: Mapping[str, Any] | None = None,
     ) -> None:
-        self._findings.append(
-            Finding(check=check, grade=grade, message=message, advice=advice, facts=facts or {})
+        self._found.append(
+            Observation(check=check, grade=grade, said=said, advice=advice, facts=facts or {})
         )
 
 
@@ -523,9 +534,9 @@ def _path(repository: RepositoryRef) -> str:
     return "/".join(part for part in parts if part)
 
 
-def _duration(seconds: float) -> str:
+def _duration(seconds: float) -> Phrase:
     if seconds < 1:
-        return "less than a second"
+        return Phrase(code="under_a_second")
     if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} minutes"
+        return Phrase(code="seconds", values={"count": f"{seconds:.0f}"})
+    return Phrase(code="minutes", values={"count": f"{seconds / 60:.0f}"})

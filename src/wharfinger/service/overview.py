@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+import uuid
 import zoneinfo
 from collections.abc import Iterable, Sequence
 
-from wharfinger.domain.errors import NotFoundError
+from wharfinger.domain.errors import InvalidParameterError, NotFoundError
 from wharfinger.domain.model import Caller, VerdictState
-from wharfinger.domain.overview import Changed, Day, Progress, Standing
+from wharfinger.domain.overview import Changed, ChangedOn, Day, Progress, Standing, Took
 from wharfinger.service.held import find_registry
 from wharfinger.store import overview
 from wharfinger.store.database import Database
@@ -56,6 +57,39 @@ class Overview:
         today = dt.datetime.now(zoneinfo.ZoneInfo(zone)).date()
         return [*_added_up([row for row in found if row[1] != today]), Day(day=today, images=now)]
 
+    async def changes_by_day(
+        self, caller: Caller, *, days: int, zone: str, registry: str | None = None
+    ) -> list[ChangedOn]:
+        """What runs have changed on each of the last days, today included, oldest first.
+
+        Raises:
+            InvalidParameterError: the registry is no id.
+        """
+        registry = None if registry is None else _checked_id(registry)
+        async with self._database.tenant(caller.project_id) as tx:
+            found = await overview.changes_by_day(
+                tx, caller, days=days, zone=zone, registry=registry
+            )
+        known = {one.day: one for one in found}
+        today = dt.datetime.now(zoneinfo.ZoneInfo(zone)).date()
+        since = (today - dt.timedelta(days=days - 1 - n) for n in range(days))
+        return [known.get(day) or _unchanged(day) for day in since]
+
+    async def took(self, caller: Caller, registry: str, *, limit: int) -> list[Took]:
+        """How long the last syncs of a registry took, the oldest first.
+
+        Raises:
+            InvalidParameterError: the registry is no id.
+        """
+        registry_id = _checked_id(registry)
+        async with self._database.tenant(caller.project_id) as tx:
+            return (await overview.took(tx, caller, registry_id, limit=limit))[::-1]
+
+    async def slowest(self, caller: Caller, *, limit: int) -> list[Took]:
+        """How long the last sync of each registry took, the slowest first."""
+        async with self._database.tenant(caller.project_id) as tx:
+            return await overview.slowest(tx, caller, limit=limit)
+
     async def progress(self, caller: Caller, registry: Standing) -> Progress | None:
         """How far a registry's sync has come; of none that is going, how the last one ended."""
         async with self._database.tenant(caller.project_id) as tx:
@@ -67,6 +101,17 @@ def by_urgency(found: Iterable[Standing]) -> list[Standing]:
     """What needs attention, the worst first: not complete, or with images held."""
     wanting = [one for one in found if one.held or one.verdict is not VerdictState.COMPLETE]
     return sorted(wanting, key=lambda one: (_URGENCY.index(one.verdict), -one.images, one.name))
+
+
+def _checked_id(registry: str) -> str:
+    try:
+        return str(uuid.UUID(registry))
+    except ValueError as exc:
+        raise InvalidParameterError("registry_id", "must be the id of a registry") from exc
+
+
+def _unchanged(day: dt.date) -> ChangedOn:
+    return ChangedOn(day=day, added=0, moved=0, retired=0, restored=0)
 
 
 def _added_up(found: Sequence[tuple[str, dt.date, int]]) -> list[Day]:

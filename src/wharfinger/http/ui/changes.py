@@ -12,6 +12,7 @@ from wharfinger.http.parameters import MAX_INT64
 from wharfinger.http.services import TheServices
 from wharfinger.http.ui.choices import registry_names
 from wharfinger.http.ui.pages import page
+from wharfinger.http.ui.plots import changes_plot
 from wharfinger.http.ui.visit import TheVisit
 
 KINDS = tuple(kind.value for kind in ChangeKind)
@@ -40,6 +41,7 @@ async def list_changes(visit: TheVisit, services: TheServices) -> Response[str]:
         kinds=KINDS,
         registries=await registry_names(visit, services),
         is_newest=before is None,
+        by_day=await changes_plot(visit, services, wanted.registry) if before is None else None,
         first=urlencode(asked),
         next=urlencode(asked | {"before": found.next}) if found.next else None,
     )

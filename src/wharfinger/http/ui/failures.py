@@ -13,6 +13,7 @@ from wharfinger.domain.errors import (
     ConflictError,
     HistoryForgottenError,
     IdentityUnavailableError,
+    InvalidParameterError,
     LockedError,
     NotAuthenticatedError,
     NotFoundError,
@@ -85,7 +86,8 @@ def _failure_page(request: AnyRequest, error: Exception, status: int) -> Respons
         "failure.html",
         status=status,
         kind=status if known else (500 if status >= 500 else 400),
-        detail=str(error) if isinstance(error, _TELLING) else "",
+        about=error.parameter if isinstance(error, InvalidParameterError) else "",
+        detail=_detail(error),
         request_id=str(request.scope.get(REQUEST_ID, "")),
     )
     if isinstance(error, OverRateError):
@@ -93,6 +95,12 @@ def _failure_page(request: AnyRequest, error: Exception, status: int) -> Respons
     elif status == 503:
         answer.headers["Retry-After"] = str(RETRY_AFTER_S)
     return answer
+
+
+def _detail(error: Exception) -> str:
+    if isinstance(error, InvalidParameterError):
+        return error.rule
+    return str(error) if isinstance(error, _TELLING) else ""
 
 
 def _refused(request: AnyRequest, error: NotAuthenticatedError) -> Response[Any]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from litestar import Response, get
 
 from wharfinger.domain.model import VerdictState
-from wharfinger.http.services import TheServices
+from wharfinger.domain.overview import Standing
+from wharfinger.http.services import Services, TheServices
 from wharfinger.http.ui.pages import page
-from wharfinger.http.ui.plots import GROWTH_DAYS
-from wharfinger.http.ui.visit import TheVisit
+from wharfinger.http.ui.plots import CHANGES, Plot, changes_plot, growth_plot, share_plot
+from wharfinger.http.ui.visit import TheVisit, Visit
 from wharfinger.service.overview import by_urgency
 
 _MOST_URGENT = 20
@@ -31,5 +34,12 @@ async def show_overview(visit: TheVisit, services: TheServices) -> Response[str]
         urgent=urgent[:_MOST_URGENT],
         more_urgent=max(0, len(urgent) - _MOST_URGENT),
         changed=await services.overview.changed_today(visit.caller),
-        growth=await services.overview.growth(visit.caller, days=GROWTH_DAYS, zone=visit.zone),
+        plots=await _plots(visit, services, found) if found else [],
     )
+
+
+async def _plots(visit: Visit, services: Services, found: Sequence[Standing]) -> list[Plot]:
+    plots = [await growth_plot(visit, services), share_plot(visit, found)]
+    if visit.may(CHANGES):
+        plots.insert(1, await changes_plot(visit, services))
+    return plots

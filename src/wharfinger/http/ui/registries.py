@@ -16,7 +16,9 @@ from wharfinger.domain.schedule import Schedule, ScheduleChange
 from wharfinger.http.parameters import MAX_INT64
 from wharfinger.http.services import Services, TheServices
 from wharfinger.http.ui import registry_form, schedules
+from wharfinger.http.ui.diagnosis import told as told_by_doctor
 from wharfinger.http.ui.pages import go, page
+from wharfinger.http.ui.plots import RUNS, durations_plot
 from wharfinger.http.ui.progress import told
 from wharfinger.http.ui.visit import TheVisit, Visit
 from wharfinger.sources import KINDS
@@ -61,6 +63,7 @@ async def _registry_page(
     held = []
     if one.held and visit.may(HELD):
         held = await services.held.list(visit.caller, one.id, limit=_HELD)
+    durations = await durations_plot(visit, services, one.id) if visit.may(RUNS) else None
     return page(
         visit,
         "registry.html",
@@ -71,6 +74,7 @@ async def _registry_page(
         schedule=await _schedule(visit, services, one),
         failed=failed,
         held=held,
+        durations=durations,
     )
 
 
@@ -163,7 +167,7 @@ async def remove_registry(
     """Remove a registry, whose name has to be typed: its images leave the list."""
     one = await services.overview.standing(visit.caller, registry_id)
     if visit.form.text("name") != one.name:
-        problem = InvalidParameterError("name", f"must be {one.name}")
+        problem = InvalidParameterError("name", f"must be the registry's name, {one.name}")
         answer = await _registry_page(visit, services, one.id, problem=problem)
         answer.status_code = 400
         return answer
@@ -252,8 +256,9 @@ async def examine_registry(
     visit: TheVisit, services: TheServices, registry_id: FromPath[str]
 ) -> Response[str]:
     """Try every step of a sync once, and show what was found; nothing is stored."""
-    found = await services.doctor.examine(visit.caller, registry_id)
-    return await _registry_page(visit, services, registry_id, examination=found)
+    examination = await services.doctor.diagnose(visit.caller, registry_id)
+    found = told_by_doctor(examination, visit.words)
+    return await _registry_page(visit, services, registry_id, examination=examination, found=found)
 
 
 @post("/registries/{registry_id:str}/accept", status_code=303, action=ACCEPT)

@@ -16,6 +16,7 @@ from wharfinger.http.parameters import MAX_INT64, Parameters
 from wharfinger.http.services import Services, TheServices
 from wharfinger.http.ui.choices import registry_names
 from wharfinger.http.ui.pages import page
+from wharfinger.http.ui.plots import durations_plot
 from wharfinger.http.ui.visit import TheVisit, Visit
 
 LIST = "wharfinger:runs:list"
@@ -37,6 +38,7 @@ async def list_runs(visit: TheVisit, services: TheServices) -> Response[str]:
     found = await services.history.runs(
         visit.caller, registry=registry, outcome=outcome, before=_before(query), limit=_RUNS
     )
+    is_newest = query.raw("before") is None
     kept = {"registry_id": registry, "outcome": outcome}
     asked = {name: value for name, value in kept.items() if value is not None}
     return page(
@@ -47,8 +49,9 @@ async def list_runs(visit: TheVisit, services: TheServices) -> Response[str]:
         outcome=outcome or "",
         outcomes=OUTCOMES,
         registries=await registry_names(visit, services),
-        first=urlencode(asked) if query.raw("before") else None,
+        first=None if is_newest else urlencode(asked),
         next=urlencode(asked | {"before": found.next}) if found.next else None,
+        durations=await durations_plot(visit, services, registry) if is_newest else None,
     )
 
 

@@ -1,11 +1,13 @@
 """What the console says, in each language; one file for each part of it, ``words/LANGUAGE/PART``.
 
-A key is the part's name, a dot, and a name within the file.
+A key is the part's name, a dot, and a name within the file. ``sentences`` are what the service
+itself says in English, in errors and reasons: they are known by their shape.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
 
@@ -14,6 +16,7 @@ import msgspec
 # As HTML and HTTP name them; the first is what nobody asked otherwise gets.
 LANGUAGES = {"en": "English", "zh": "中文"}
 USUAL = next(iter(LANGUAGES))
+_VALUE = re.compile(r"\{(\w+)\}")
 
 
 @cache
@@ -25,6 +28,20 @@ def catalog(language: str) -> Mapping[str, str]:
         texts = msgspec.json.decode(part.read_bytes(), type=dict[str, str])
         found |= {f"{part.name.removesuffix('.json')}.{key}": text for key, text in texts.items()}
     return found
+
+
+@cache
+def _sentences() -> Sequence[tuple[str, re.Pattern[str]]]:
+    """What the service says, by key; what says most comes first."""
+    found = [(key, text) for key, text in catalog(USUAL).items() if key.startswith("sentences.")]
+    found.sort(key=lambda one: -len(_VALUE.sub("", one[1])))
+    return [(key, re.compile(_shape(text), re.DOTALL)) for key, text in found]
+
+
+def _shape(text: str) -> str:
+    parts = _VALUE.split(text)
+    # Literal texts stand between the names of values.
+    return "".join(f"(?P<{part}>.+)" if n % 2 else re.escape(part) for n, part in enumerate(parts))
 
 
 class Words:
@@ -42,6 +59,21 @@ class Words:
     def keys(self, beginning: str) -> list[str]:
         """All keys that begin alike, in their order in the file."""
         return [key for key in self._texts if key.startswith(beginning)]
+
+    def told(self, text: str) -> str | None:
+        """Say in this language what the service says in English, if there are words for it.
+
+        What a registry or a library says is in nobody's catalog, and stays as it is.
+        """
+        if self.language == USUAL:
+            return text
+        for key, shape in _sentences():
+            if found := shape.fullmatch(text):
+                values = {
+                    name: self.told(value) or value for name, value in found.groupdict().items()
+                }
+                return self(key, **values)
+        return None
 
     def has(self, key: str) -> bool:
         """Whether there is anything to say for a key."""
