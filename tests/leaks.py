@@ -26,6 +26,12 @@ from wharfinger.testing.model import PLANTED
 _MOST_KNOWN, _SHORTEST = 200, 12
 # Where an answer holds a secret because it was just made; nowhere else does it.
 _ISSUING = ("/v3/auth/tokens", "/v3.0/OS-CREDENTIAL/", "/console/sign-in")
+# The same of forms of the console: the answer to the form, and no page at the same address.
+_ISSUING_FORMS = {
+    "/console/me/keys",
+    "/console/settings/credentials",
+    "/console/settings/credentials/replace",
+}
 _LARGEST_FILE = 256 * 1024 * 1024
 
 
@@ -162,7 +168,9 @@ def watched(app):
     """An ASGI application whose answers are looked at."""
 
     async def watching(scope, receive, send):
-        issuing = scope.get("path", "").startswith(_ISSUING)
+        path = scope.get("path", "")
+        is_form = scope.get("method") == "POST" and path in _ISSUING_FORMS
+        issuing = is_form or path.startswith(_ISSUING)
 
         async def looking_send(message):
             if not issuing:

@@ -27,7 +27,9 @@ from wharfinger.domain.model import (
 from wharfinger.domain.ports import Reply, Request, Source, Transport
 from wharfinger.domain.tally import Tally
 from wharfinger.http.limits import Limits, Throttle
+from wharfinger.identity.access_keys import AccessKeys
 from wharfinger.identity.keystone import ExternalTokens, ServiceAccount
+from wharfinger.identity.users import Users
 from wharfinger.service.doctor import Doctor
 from wharfinger.service.enterprise_projects import EnterpriseProjects
 from wharfinger.service.exports import Exports
@@ -68,6 +70,7 @@ from wharfinger.sync.engine import Engine
 from wharfinger.sync.pacing import PacedHttp, host_and_port
 from wharfinger.sync.queue import SyncQueue, Worker
 from wharfinger.sync.shares import LEASE_S, LeasedBudgets
+from wharfinger.sync.together import end
 
 if TYPE_CHECKING:
     from wharfinger.http.exposition import Exposition
@@ -291,6 +294,8 @@ class House:
     receivers: Receivers
     callers: Callers
     principals: Principals
+    users: Users
+    access_keys: AccessKeys
     ledger: Ledger
     trail: Trail
     metering: Metering
@@ -321,6 +326,7 @@ class House:
         from wharfinger.identity.authentication import Authenticator  # noqa: PLC0415
         from wharfinger.identity.locks import Locks  # noqa: PLC0415
         from wharfinger.identity.login import Login  # noqa: PLC0415
+        from wharfinger.identity.oneself import Oneself  # noqa: PLC0415
         from wharfinger.identity.sessions import Sessions  # noqa: PLC0415
 
         locks = Locks()
@@ -335,6 +341,9 @@ class House:
             authenticator=authenticator,
             login=login,
             sessions=Sessions(SessionRows(self.database), authenticator, login),
+            users=self.users,
+            access_keys=self.access_keys,
+            oneself=Oneself(login, self.users, self.access_keys),
             callers=self.callers,
             inventory=self.inventory,
             synchroniser=self.synchroniser,
@@ -409,9 +418,7 @@ class House:
                     tally=self.metering.tally,
                 )
         finally:
-            pruning.cancel()
-            telling.cancel()
-            await asyncio.gather(pruning, telling, return_exceptions=True)
+            await end(pruning, telling)
             await engine.aclose()
 
     async def _prune_daily(self) -> None:
@@ -701,6 +708,7 @@ async def _furnished(
             commands=settings.secret_commands,
         )
         callers = Callers(database, keys)
+        principals = Principals(database)
         registries = Registries(database, keys, opener, resolve=references)
         reading = Reading(database)
         receivers = Receivers(settings)
@@ -734,7 +742,9 @@ async def _furnished(
                 doctor=Doctor(database, keys, opener.watched, resolve=references),
                 labels=Labels(database),
                 callers=callers,
-                principals=Principals(database),
+                principals=principals,
+                users=Users(principals, callers),
+                access_keys=AccessKeys(principals, callers),
                 ledger=ledger,
                 trail=Trail(database, days=settings.audit_days),
                 metering=Metering(Metrics(database), tally),

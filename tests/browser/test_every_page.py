@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -12,11 +13,22 @@ from playwright.sync_api import expect
 
 from service import PROJECT
 from wharfinger.domain.inventory import ImageFilter, RegistryScope
+from wharfinger.domain.labels import Place
 from wharfinger.domain.model import Caller, RegistryCredential
+from wharfinger.domain.webhooks import NewWebhook
 from wharfinger.http.ui.routes import PAGES
+from wharfinger.identity.users import NewUser
 from wharfinger.store.registries import NewRegistry
 
-CALLER = Caller(project_id=PROJECT, project_name="cn-north-4", principal="test", is_operator=True)
+CALLER = Caller(
+    project_id=PROJECT,
+    project_name="cn-north-4",
+    account_id=PROJECT,
+    principal="test",
+    sees_every_enterprise_project=True,
+    is_operator=True,
+)
+USER, PASSWORD = "alice of accounts", "correct horse battery staple"
 REGISTRY = "depot"
 # What is fetched by pages, downloaded or streamed, and is none itself.
 NO_PAGES = {
@@ -57,6 +69,11 @@ async def _filled(service) -> dict[str, str]:
         runs.append(task.runs[0])
         repository = service.upstream.world.owned()[0]
         service.upstream.world.push(repository.path, "pushed-later")
+    made = await house.webhooks.add(
+        CALLER, NewWebhook(name="chat", url=service.upstream.url), allow_private=True
+    )
+    await house.webhooks.test(CALLER, made.webhook.id)
+    await house.labels.put(CALLER, Place(registry=REGISTRY), "owner", "payments")
     found = await house.inventory.images_after(
         CALLER,
         ImageFilter(scope=RegistryScope(enterprise_projects=CALLER.enterprise_projects)),
@@ -68,7 +85,17 @@ async def _filled(service) -> dict[str, str]:
         "run_id": runs[1].id,
         "earlier": runs[0].id,
         "image_id": str(found[0].id),
+        "webhook_id": made.webhook.id,
+        **await _peopled(house),
     }
+
+
+async def _peopled(house) -> dict[str, str]:
+    """Make a user with a key, and an enterprise project."""
+    await house.users.create(CALLER, NewUser(name=USER, roles=["read-only"], password=PASSWORD))
+    await house.access_keys.create(CALLER, USER, None)
+    made = await house.enterprise_projects.create(CALLER, "marshes")
+    return {"user_name": quote(USER), "enterprise_project_id": made.id}
 
 
 @pytest.fixture(scope="module")
@@ -190,6 +217,30 @@ def test_images_are_found_as_one_types_and_taken_along(places, signed_in):
     lines = Path(download.value.path()).read_text("utf-8").splitlines()
     assert len(lines) == 2
     assert "pushed-later" in lines[1]
+
+
+def test_somebody_makes_a_key_of_their_own_and_sees_its_secret_once(places, open_page):
+    page = open_page()
+    page.goto("/console/sign-in")
+    page.locator("#account").fill(PROJECT)
+    page.locator("#user").fill(USER)
+    page.locator("#password").fill(PASSWORD)
+    page.locator("form:has(#password) button").click()
+    page.get_by_role("link", name=USER).click()
+    _, grave = problems(page)
+
+    page.get_by_label("Ends after so many days").fill("30")
+    page.locator("#key_current").fill(PASSWORD)
+    page.locator("form:has(#key_current) button").click()
+    page.get_by_role("heading", name="The new access key").wait_for()
+    made = [code.inner_text() for code in page.locator("main dd code").all()]
+    _, grave_too = problems(page)
+    page.get_by_role("link", name="I have kept it").click()
+
+    expect(page.locator("tbody th")).to_contain_text([made[0]])
+    assert [len(text) for text in made] == [20, 40]
+    assert made[1] not in page.content()
+    assert grave + grave_too == []
 
 
 def test_what_a_page_may_load_is_said_without_an_exception(places, signed_in):

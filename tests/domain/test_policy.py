@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from wharfinger.domain.errors import InvalidParameterError, NotAllowedError
 from wharfinger.domain.model import Caller
-from wharfinger.domain.policy import SYSTEM_POLICIES, may, read_policy
+from wharfinger.domain.policy import SYSTEM_POLICIES, covers, may, read_policy
 
 
 def policy(*statements, version="1.1"):
@@ -146,3 +146,82 @@ def test_a_refusal_names_the_action():
 
     with pytest.raises(NotAllowedError, match="hss:images:list"):
         caller.require("hss:images:list")
+
+
+# --- who may give what ----------------------------------------------------------------------------
+
+EVERYTHING = policy(("Allow", ["*:*:*"]))
+
+
+@pytest.mark.parametrize(
+    ("held", "wanted", "is_covered"),
+    [
+        ([EVERYTHING], [SYSTEM_POLICIES["full-access"]], True),
+        ([SYSTEM_POLICIES["full-access"]], [SYSTEM_POLICIES["read-only"]], True),
+        ([SYSTEM_POLICIES["full-access"]], [EVERYTHING], False),
+        ([SYSTEM_POLICIES["read-only"]], [SYSTEM_POLICIES["full-access"]], False),
+        ([], [policy(("Deny", ["*:*:*"]))], True),
+        ([], [], True),
+        ([policy(("Allow", ["hss:i*:list"]))], [policy(("Allow", ["hss:image*:list"]))], True),
+        ([policy(("Allow", ["hss:image*:list"]))], [policy(("Allow", ["hss:i*:list"]))], False),
+        # A Deny of one's own counts where the other speaks of what it denies.
+        ([EVERYTHING, policy(("Deny", ["hss:images:*"]))], [EVERYTHING], False),
+        (
+            [EVERYTHING, policy(("Deny", ["*:*:*set"]))],
+            [policy(("Allow", ["hss:images:re*"]))],
+            False,
+        ),
+        (
+            [EVERYTHING, policy(("Deny", ["*:*:*set"]))],
+            [policy(("Allow", ["hss:images:list"]))],
+            True,
+        ),
+        (
+            [EVERYTHING, policy(("Deny", ["hss:images:*"]))],
+            [EVERYTHING, policy(("Deny", ["hss:*:*"]))],
+            True,
+        ),
+        # An identity policy opens HSS without saying so.
+        ([SYSTEM_POLICIES["read-only"]], [policy(("Deny", ["x:y:z"]), version="5.0")], False),
+        ([policy(("Deny", ["x:y:z"]), version="5.0")], [policy(("Allow", ["hss:*:*"]))], True),
+    ],
+)
+def test_policies_cover_what_allows_no_more(held, wanted, is_covered):
+    assert covers(held, wanted) is is_covered
+
+
+words = st.sampled_from(
+    ["".join(part) for n in (1, 2, 3) for part in itertools.product("ab*", repeat=n)]
+)
+statements = st.tuples(st.sampled_from(["Allow", "Deny"]), st.lists(words, min_size=1, max_size=2))
+some_policies = st.lists(
+    st.builds(
+        lambda parts, version: policy(
+            *(
+                (effect, [f"s:{a}:{b}" for a, b in itertools.pairwise([*acts, acts[0]])])
+                for effect, acts in parts
+            ),
+            version=version,
+        ),
+        st.lists(statements, min_size=1, max_size=2),
+        st.sampled_from(["1.1", "5.0"]),
+    ),
+    max_size=2,
+)
+ACTIONS = [
+    f"s:{a}:{b}"
+    for a, b in itertools.product(
+        ["".join(p) for n in (1, 2, 3) for p in itertools.product("ab", repeat=n)], repeat=2
+    )
+]
+
+
+@given(some_policies, some_policies)
+def test_whoever_is_covered_may_do_nothing_that_the_other_may_not(held, wanted):
+    if covers(held, wanted):
+        assert [a for a in ACTIONS if may(wanted, a) and not may(held, a)] == []
+
+
+@given(some_policies)
+def test_everybody_covers_themselves(held):
+    assert covers(held, held)

@@ -26,10 +26,13 @@ from wharfinger.http.app import create_app
 from wharfinger.http.connections import ServerConfig
 from wharfinger.http.limits import Limits, Throttle
 from wharfinger.http.services import Services, Synchroniser
+from wharfinger.identity.access_keys import AccessKeys
 from wharfinger.identity.authentication import Authenticator
 from wharfinger.identity.locks import Locks
 from wharfinger.identity.login import Login
+from wharfinger.identity.oneself import Oneself
 from wharfinger.identity.sessions import Sessions
+from wharfinger.identity.users import Users
 from wharfinger.service.doctor import Doctor
 from wharfinger.service.enterprise_projects import EnterpriseProjects
 from wharfinger.service.exports import Exports
@@ -232,10 +235,15 @@ class House:
         self.registries = Registries(self.database, self.keys, opener=None)
         authenticator = Authenticator(self.callers, locks=locks)
         login = Login(self.principals, self.callers, locks=locks)
+        users = Users(self.principals, self.callers)
+        access_keys = AccessKeys(self.principals, self.callers)
         self.services = Services(
             authenticator=authenticator,
             login=login,
             sessions=Sessions(SessionRows(self.database), authenticator, login),
+            users=users,
+            access_keys=access_keys,
+            oneself=Oneself(login, users, access_keys),
             callers=self.callers,
             inventory=Inventory(self.reading),
             synchroniser=self.synchroniser,

@@ -28,6 +28,7 @@ PASSWORD = "correct horse"
 LOGS_IN = "alice-north"
 SPARE_TOKENS = 8
 DOOMED = 5
+KEYS = 5
 # Everybody has an image of it; what belongs to it is everybody's own.
 COMMON = "sha256:" + "5" * 64
 
@@ -52,6 +53,7 @@ class Cell:
     images: list[int] = field(default_factory=list)
     held: list[int] = field(default_factory=list)
     hint_token: str = ""
+    keys: list[str] = field(default_factory=list)  # access keys of the project, to be ended
 
     @property
     def webhook(self) -> str:
@@ -102,6 +104,7 @@ class Person:
     is_account: bool
     session: str  # of the console
     spare_sessions: list[str]
+    keys: list[str]  # access keys of their own, to be ended
 
     def __repr__(self) -> str:
         return f"{self.name} of {self.account} in {self.project}"
@@ -173,6 +176,7 @@ class City:
                 self._grant(account, spare, word)
         for (project, word), mark in WORDS.items():
             cell = Cell(len(self.cells), mark, project, self.enterprise_projects[word])
+            cell.keys = self._keys(project, None, f"AK-{mark}-of-{project}")
             self.cells.append(cell)
             _fill(self.sql, cell, self.house.keys)
         self._tasks_over_several()
@@ -202,6 +206,17 @@ class City:
             (account, user_id, None if word == "*" else self.enterprise_projects[word]),
         )
 
+    def _keys(self, project: str, user_id: str | None, name: str) -> list[str]:
+        """Access keys that nobody can use: what was sealed is nothing."""
+        names = [f"{name}-{n}" for n in range(KEYS)]
+        for access_key in names:
+            self.sql.execute(
+                "INSERT INTO credential (access_key, project_id, principal_id, secret_sealed)"
+                " VALUES (%s, %s, %s, '')",
+                (access_key, project, user_id),
+            )
+        return names
+
     def _tasks_over_several(self) -> None:
         """One task per project, over the registries of all of its enterprise projects."""
         for project in {cell.project for cell in self.cells}:
@@ -217,7 +232,7 @@ class City:
                 )
 
     async def _person(self, name, account, project, granted, policy) -> None:
-        user_id = None
+        user_id, own_keys = None, ["AK-of-nobody"]
         every = granted is None or "*" in granted
         if granted is not None:
             user_id = self._user(
@@ -226,6 +241,7 @@ class City:
             await self.house.principals.grant(account, name, policy, project)
             for word in granted:
                 self._grant(account, user_id, word)
+            own_keys = self._keys(project, user_id, f"AK-of-{name}")
         words = ["0", *ACCOUNTS[account][1]] if every else granted
         ids = [self.enterprise_projects[word] for word in words]
         sees = [c for c in self.cells if c.project == project and c.enterprise_project in ids]
@@ -251,6 +267,7 @@ class City:
                 is_account=granted is None,
                 session=sessions[0],
                 spare_sessions=sessions[1:],
+                keys=own_keys,
             )
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -38,3 +39,28 @@ async def test_a_worker_stopped_while_it_begins_stops(database_address, tmp_path
 
                 async with asyncio.timeout(8):
                     await running
+
+
+async def test_a_worker_ends_although_a_cancellation_was_lost_on_the_way(idle_yard, monkeypatch):
+    monkeypatch.setattr("wharfinger.sync.together.LET_GO_S", 0.05)
+    asked = asyncio.Event()
+
+    async def due(tx, most):
+        if not asked.is_set():
+            asked.set()
+            # As the pool does when a connection and a cancellation come at the same moment.
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(60)
+        return []
+
+    async def work_a_little():
+        async with idle_yard.house.worker():
+            await asked.wait()
+
+    monkeypatch.setattr("wharfinger.store.webhooks.due", due)
+    working = asyncio.create_task(work_a_little())
+    await asyncio.wait([working], timeout=20)
+
+    has_ended = working.done()
+    working.cancel()
+    assert has_ended, "it goes on for ever"

@@ -173,14 +173,16 @@ def test_every_filter_that_is_handed_on_is_in_the_form(visitor, listed):
 
 def test_the_list_as_of_a_time_goes_by_the_viewers_clock(visitor, listed):
     visitor.cookies["wharfinger_zone"] = "Asia/Shanghai"
-    # Numbers 1 to 3 had come to be, and 4 had not.
-    then = AT + dt.timedelta(days=-97, hours=8)
+    # Number 3 had just come to be, or 4 was just about to: no other clock shows 3 both times.
+    first, last = AT + dt.timedelta(days=-97), AT + dt.timedelta(days=-96, seconds=-1)
 
-    local = visitor.get(f"/console/images?at={then:%Y-%m-%dT%H:%M:%S}.9")
-    exact = visitor.get("/console/images?at=" + quote((AT + dt.timedelta(days=-97)).isoformat()))
+    for moment in (first, last):
+        then = moment + dt.timedelta(hours=8)
+        local = visitor.get(f"/console/images?at={then:%Y-%m-%dT%H:%M:%S.%f}")
+        exact = visitor.get("/console/images?at=" + quote(moment.isoformat()))
 
-    assert shown(local) == shown(exact) == [f"team/app:v{n}" for n in (1, 2, 3)]
-    assert "as of event 3" in local.page.text
+        assert shown(local) == shown(exact) == [f"team/app:v{n}" for n in (1, 2, 3)]
+        assert "as of event 3" in local.page.text
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import typer
 from wharfinger.cli.common import (
     JsonFlag,
     ProjectOption,
+    caller_of,
     operator,
     print_json,
     print_line,
@@ -17,7 +18,7 @@ from wharfinger.cli.common import (
     read_duration,
     with_house,
 )
-from wharfinger.store.callers import NewCredential
+from wharfinger.store.callers import ListedCredential, NewCredential
 from wharfinger.store.resealing import Resealing
 from wharfinger.wiring import House
 
@@ -81,18 +82,22 @@ def create_credential(
 ) -> None:
     """Make an access key; the secret key is shown this once."""
     life = None if expires is None else read_duration(expires, "--expires")
-    made = with_house(
-        lambda house: house.callers.create_credential(
-            project, user_name=user, life=life, by=operator()
-        )
-    )
-    _show_key(made, json=json)
+
+    async def make(house: House) -> NewCredential:
+        return await house.access_keys.create(await caller_of(house, project), user, life)
+
+    _show_key(with_house(make), json=json)
 
 
 @credentials.command("list")
 def list_credentials(project: ProjectOption, json: JsonFlag = False) -> None:
     """List a project's access keys."""
-    found = with_house(lambda house: house.callers.list_credentials(project))
+
+    async def find(house: House) -> list[ListedCredential]:
+        found = await house.access_keys.list(await caller_of(house, project))
+        return [known.key for known in found]
+
+    found = with_house(find)
     if json:
         print_json(found)
         return
@@ -111,16 +116,21 @@ def rotate_credential(
 ) -> None:
     """Make a key in place of another, which goes on for a while; shown this once."""
     life = dt.timedelta(0) if keep == "0" else read_duration(keep, "--keep")
-    made = with_house(
-        lambda house: house.callers.rotate_credential(project, access_key, life, by=operator())
-    )
-    _show_key(made, json=json)
+
+    async def replace(house: House) -> NewCredential:
+        return await house.access_keys.rotate(await caller_of(house, project), access_key, life)
+
+    _show_key(with_house(replace), json=json)
 
 
 @credentials.command("revoke")
 def revoke_credential(access_key: KeyArgument, project: ProjectOption) -> None:
     """End an access key now."""
-    with_house(lambda house: house.callers.revoke_credential(project, access_key, by=operator()))
+
+    async def revoke(house: House) -> None:
+        await house.access_keys.revoke(await caller_of(house, project), access_key)
+
+    with_house(revoke)
 
 
 def _show_key(made: NewCredential, *, json: bool) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated
 
 import typer
 
 from wharfinger.cli.common import (
     JsonFlag,
     ProjectOption,
+    caller_of,
     find_project,
     operator,
     print_json,
@@ -20,8 +21,9 @@ from wharfinger.cli.common import (
 )
 from wharfinger.domain.errors import SetupError
 from wharfinger.domain.policy import read_policy
-from wharfinger.identity.passwords import check_new_password, hash_password
-from wharfinger.store.principals import Grant, Kind, NamedPolicy, User
+from wharfinger.identity.passwords import check_new_password
+from wharfinger.identity.users import KINDS, NewUser
+from wharfinger.store.principals import NamedPolicy, User
 from wharfinger.wiring import House
 
 users = typer.Typer(help="Users: who logs in, and what each may do.", no_args_is_help=True)
@@ -50,20 +52,17 @@ def create_user(
     json: JsonFlag = False,
 ) -> None:
     """Make a user in the account of a project; prints its id."""
-    if kind not in ("account", "user"):
+    if kind not in KINDS:
         raise typer.BadParameter("must be account or user", param_hint="--kind")
-    password_hash = _new_password() if password_stdin else None
+    new = NewUser(
+        name=name,
+        kind=kind,
+        roles=policy or (),
+        password=_new_password() if password_stdin else None,
+    )
 
     async def make(house: House) -> str:
-        account = await account_of(house, project)
-        return await house.principals.create_user(
-            account,
-            name,
-            kind=cast("Kind", kind),
-            password_hash=password_hash,
-            grants=[Grant(policy=one, project=project) for one in policy or ()],
-            by=operator(),
-        )
+        return await house.users.create(await caller_of(house, project), new)
 
     user_id = with_house(make)
     if json:
@@ -77,7 +76,8 @@ def list_users(project: ProjectOption, json: JsonFlag = False) -> None:
     """List the users of a project's account with what they are granted."""
 
     async def find(house: House) -> list[User]:
-        return await house.principals.list_users(await account_of(house, project))
+        found = await house.users.list(await caller_of(house, project))
+        return [known.user for known in found]
 
     found = with_house(find)
     if json:
@@ -103,7 +103,7 @@ def disable_user(name: UserArgument, project: ProjectOption) -> None:
     """Close a user: no login, and neither its tokens nor its keys work."""
 
     async def disable(house: House) -> None:
-        await house.principals.disable_user(await account_of(house, project), name, by=operator())
+        await house.users.set_disabled(await caller_of(house, project), name, disabled=True)
 
     with_house(disable)
 
@@ -113,7 +113,7 @@ def enable_user(name: UserArgument, project: ProjectOption) -> None:
     """Open a user again."""
 
     async def enable(house: House) -> None:
-        await house.principals.enable_user(await account_of(house, project), name, by=operator())
+        await house.users.set_disabled(await caller_of(house, project), name, disabled=False)
 
     with_house(enable)
 
@@ -121,11 +121,10 @@ def enable_user(name: UserArgument, project: ProjectOption) -> None:
 @users.command("password")
 def change_password(name: UserArgument, project: ProjectOption) -> None:
     """Set a user's password, read from standard input; its tokens end."""
-    password_hash = _new_password()
+    password = _new_password()
 
     async def change(house: House) -> None:
-        account = await account_of(house, project)
-        await house.principals.set_password(account, name, password_hash, by=operator())
+        await house.users.set_password(await caller_of(house, project), name, password)
 
     with_house(change)
 
@@ -232,5 +231,6 @@ async def _policies(house: House, project: str) -> list[NamedPolicy]:
 
 def _new_password() -> str:
     password = read_secret("password")
+    # Before anything is opened, which takes a while.
     check_new_password(password)
-    return hash_password(password)
+    return password

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -86,3 +88,21 @@ def read_filter(text: str) -> tuple[str, str]:
     if not equals:
         raise InvalidParameterError("label", "must be KEY=VALUE")
     return checked_label(key, value)
+
+
+def by_place(labels: Iterable[Label]) -> Mapping[tuple[str | None, str | None], Sequence[Label]]:
+    """The labels of one registry by namespace and repository, as they were put."""
+    found: dict[tuple[str | None, str | None], list[Label]] = defaultdict(list)
+    for one in labels:
+        found[one.namespace, one.repository].append(one)
+    return found
+
+
+def in_force(
+    put: Mapping[tuple[str | None, str | None], Sequence[Label]], namespace: str, repository: str
+) -> list[Label]:
+    """What a repository is labelled with, by key: of each key the label that was put nearest."""
+    nearest: dict[str, Label] = {}
+    for place in ((None, None), (namespace, None), (namespace, repository)):
+        nearest |= {one.key: one for one in put.get(place, ())}
+    return [nearest[key] for key in sorted(nearest)]

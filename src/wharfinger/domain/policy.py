@@ -49,6 +49,40 @@ def may(policies: Iterable[Policy], action: str, *, free: bool = False) -> bool:
     return "Allow" in effects or (free and any(p.version == _IDENTITY for p in held))
 
 
+def covers(held: Iterable[Policy], wanted: Iterable[Policy]) -> bool:
+    """Whether whoever holds some policies may do all that others allow.
+
+    It weighs what is written and not which operations there are today, so that it stays true of
+    those to come. Where it cannot tell, it says no.
+    """
+    mine, theirs = _Written.of(held), _Written.of(wanted)
+    return all(
+        any(_matches(one, action) for one in mine.allowed) for action in theirs.allowed
+    ) and all(
+        any(_matches(one, action) for one in theirs.denied)
+        for action in mine.denied
+        if any(_meet(one, action) for one in theirs.allowed)
+    )
+
+
+class _Written(msgspec.Struct, frozen=True, kw_only=True):
+    """The patterns of some policies taken together."""
+
+    allowed: tuple[str, ...]
+    denied: tuple[str, ...]
+
+    @classmethod
+    def of(cls, policies: Iterable[Policy]) -> _Written:
+        held = list(policies)
+        written = [(s.effect, action) for p in held for s in p.statement for action in s.action]
+        # What an identity policy opens without saying so.
+        free = ("hss:*:*",) if any(p.version == _IDENTITY for p in held) else ()
+        return cls(
+            allowed=(*free, *(action for effect, action in written if effect == "Allow")),
+            denied=tuple(action for effect, action in written if effect == "Deny"),
+        )
+
+
 def read_policy(document: bytes | str) -> Policy:
     """Read a policy, and refuse what we would not weigh: conditions, and resources but ``*``.
 
@@ -121,6 +155,24 @@ def _part_matches(pattern: str, part: str) -> bool:
             return False
         at += len(piece)
     return True
+
+
+def _meet(one: str, other: str) -> bool:
+    """Whether there may be an action that both patterns match."""
+    return all(map(_parts_meet, one.lower().split(":"), other.lower().split(":")))
+
+
+def _parts_meet(one: str, other: str) -> bool:
+    if "*" not in one:
+        return _part_matches(other, one)
+    if "*" not in other:
+        return _part_matches(one, other)
+    # The stars between let anything be put together; the ends are what must agree.
+    heads = one.partition("*")[0], other.partition("*")[0]
+    tails = one.rpartition("*")[2], other.rpartition("*")[2]
+    return max(heads, key=len).startswith(min(heads, key=len)) and max(tails, key=len).endswith(
+        min(tails, key=len)
+    )
 
 
 def _allowing(*actions: str) -> Policy:

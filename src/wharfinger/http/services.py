@@ -14,9 +14,12 @@ from wharfinger.http.exposition import Exposition
 from wharfinger.http.limits import Limits, Throttle
 from wharfinger.http.origin import Network
 from wharfinger.http.remembered import Remembered
+from wharfinger.identity.access_keys import AccessKeys
 from wharfinger.identity.authentication import Authenticator
 from wharfinger.identity.login import Login
+from wharfinger.identity.oneself import Oneself
 from wharfinger.identity.sessions import Sessions
+from wharfinger.identity.users import Users
 from wharfinger.service.doctor import Doctor
 from wharfinger.service.enterprise_projects import EnterpriseProjects
 from wharfinger.service.exports import Exports
@@ -111,6 +114,9 @@ class Services:
     webhooks: Webhooks
     overview: Overview
     sessions: Sessions
+    users: Users
+    access_keys: AccessKeys
+    oneself: Oneself
     unready: Callable[[], Awaitable[str | None]]
     proxies: Sequence[Network] = ()
     limits: Limits = field(default_factory=Limits)

@@ -130,6 +130,16 @@ class Login:
             raise
         return msgspec.structs.replace(by, project_id=entered.id, project_name=entered.name)
 
+    async def prove(self, caller: Caller, password: str) -> None:
+        """See that a user who is signed in already knows its password, too.
+
+        Raises:
+            LoginRefusedError: it is another, or the caller is no user of ours.
+            UserLockedError: as ``log_in``.
+        """
+        wish = LoginWish(user=Named(id=caller.user_id), password=password)
+        await self._authenticated(wish, caller.origin.source)
+
     async def _authenticated(self, wish: LoginWish, source: str) -> Principal:
         found = await self._find(wish.user)
         # A user that does not exist is locked like one that does; else the lock would tell.

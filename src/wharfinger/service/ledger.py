@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 import datetime as dt
 import ipaddress
@@ -24,6 +23,7 @@ from wharfinger.domain.model import OURSELVES, Caller, Origin
 from wharfinger.domain.tally import Tally
 from wharfinger.store import audit
 from wharfinger.store.database import Database
+from wharfinger.sync.together import end
 
 log = structlog.get_logger()
 
@@ -202,9 +202,7 @@ class Ledger:
             left = sum(map(len, self._entries.values()))
             log.warning("audit.lost", entries=left, minutes=len(self._past), error=str(error))
         if self._writer is not None:
-            self._writer.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._writer
+            await end(self._writer)
 
     async def _flush(self) -> None:
         async with self._turn:

@@ -15,6 +15,7 @@ from wharfinger.domain.model import RunOutcome
 from wharfinger.domain.tally import Key, Tally
 from wharfinger.store.metrics import Metrics, Pool, Sample
 from wharfinger.sync.queue import FINISH, PLAN, READ, TICK
+from wharfinger.sync.together import end
 
 log = structlog.get_logger()
 
@@ -61,8 +62,7 @@ class Metering:
         try:
             yield
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await end(task)
             with contextlib.suppress(StoreUnavailableError, TimeoutError):
                 async with asyncio.timeout(CLOSE_WITHIN_S), self._turn:
                     self._count_own(role)

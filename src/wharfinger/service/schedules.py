@@ -47,6 +47,11 @@ class Schedules:
         self._jobs = jobs
         self._jitter_s = jitter_s
 
+    @property
+    def jitter_s(self) -> int:
+        """Over how long registries that have the same time begin spread, at most."""
+        return self._jitter_s
+
     async def list(self, caller: Caller) -> list[Schedule]:
         """The schedule of every registry that the caller may see, by name."""
         async with self._database.tenant(caller.project_id) as tx:

@@ -24,6 +24,7 @@ from wharfinger.store.database import Connection, Database, within
 from wharfinger.store.labels import of_repositories
 from wharfinger.store.sealing import Sealer
 from wharfinger.store.webhooks import Claim, Mark, Notice, StoredChange
+from wharfinger.sync.together import end
 
 log = structlog.get_logger()
 
@@ -70,10 +71,7 @@ class Teller:
                     log.exception("webhooks.failed")
                 await asyncio.sleep(POLL_S)
         finally:
-            turns = list(self._turns.values())
-            for turn in turns:
-                turn.cancel()
-            await asyncio.gather(*turns, return_exceptions=True)
+            await end(*self._turns.values())
 
     async def _begin_turns(self) -> None:
         room = AT_ONCE - len(self._turns)

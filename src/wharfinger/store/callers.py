@@ -279,7 +279,7 @@ class Callers:
     async def list_credentials(self, project_id: str) -> list[ListedCredential]:
         """A project's lasting keys, the ended and revoked ones too."""
         async with self._database.tenant(project_id) as connection:
-            rows = await all_rows(connection, _SQL["list_credentials"], {})
+            rows = await all_rows(connection, _SQL["list_credentials"], {"project": project_id})
         return [ListedCredential(**row) for row in rows]
 
     async def rotate_credential(
@@ -293,7 +293,7 @@ class Callers:
         """
         if keep < dt.timedelta(0):
             raise InvalidParameterError("keep", "must not be negative")
-        values = {"access_key": access_key, "keep": keep}
+        values = {"project": project_id, "access_key": access_key, "keep": keep}
         async with self._writing(project_id) as connection:
             row = await first_row(connection, _SQL["lock_credential"], values)
             if row is None:
@@ -319,12 +319,16 @@ class Callers:
             NotFoundError: the project has no such key, or it is revoked already.
         """
         async with self._database.tenant(project_id) as connection:
-            if (
-                await first_row(connection, _SQL["revoke_credential"], {"access_key": access_key})
-                is None
-            ):
+            values = {"project": project_id, "access_key": access_key}
+            if await first_row(connection, _SQL["revoke_credential"], values) is None:
                 raise NotFoundError(f"the project has no access key {access_key!r}")
             await _record_key(connection, by, "revoke", access_key)
+
+    async def last_sign_ins(self, project_id: str) -> dict[str, dt.datetime]:
+        """When each user, by id, last opened a session or took a token, as far as is kept."""
+        async with self._database.tenant(project_id) as connection:
+            rows = await all_rows(connection, _SQL["last_sign_ins"], {"project": project_id})
+        return {row["user_id"]: row["at"] for row in rows}
 
     async def find_credential(self, access_key: str) -> KnownCredential | None:
         """Look an access key up; ``None`` if it is unknown, revoked, or its user is disabled."""
@@ -379,7 +383,8 @@ class Callers:
         if project is None:
             raise NotFoundError(f"there is no project {project_id!r}")
         async with self._database.tenant(project.account_id) as connection:
-            row = await first_row(connection, _SQL["find_user"], {"name": user_name})
+            values = {"account": project.account_id, "name": user_name}
+            row = await first_row(connection, _SQL["find_user"], values)
         if row is None:
             raise NotFoundError(f"the account has no user {user_name!r}")
         return str(row["id"])

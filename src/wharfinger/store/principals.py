@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -14,7 +15,7 @@ from psycopg.types.json import Jsonb
 
 from wharfinger.domain.errors import ConflictError, InvalidParameterError, NotFoundError
 from wharfinger.domain.model import DEFAULT_ENTERPRISE_PROJECT, OURSELVES, Caller
-from wharfinger.domain.policy import SYSTEM_POLICIES, Policy
+from wharfinger.domain.policy import ADMINISTRATOR, SYSTEM_POLICIES, Policy
 from wharfinger.store import audit
 from wharfinger.store.database import Connection, Database, all_rows, first_row
 from wharfinger.store.named_sql import queries
@@ -71,10 +72,30 @@ class NamedPolicy(msgspec.Struct, frozen=True, kw_only=True):
     policy: Policy
 
 
+class Roster(msgspec.Struct, frozen=True, kw_only=True):
+    """The users of an account with the policies that may be granted to them, by name."""
+
+    users: Sequence[User]
+    policies: Mapping[str, Policy]
+
+    def policies_of(self, user: User, project_id: str | None) -> tuple[Policy, ...]:
+        """What a user holds in a project; for ``None``, in every project there may be."""
+        if user.kind == "account":
+            return (ADMINISTRATOR,)
+        held = [one.policy for one in user.grants if one.project in (None, project_id)]
+        # One that is gone was taken back from everybody before.
+        return tuple(self.policies[name] for name in held if name in self.policies)
+
+
+# What must hold of an account's users before one is changed; raises where it does not.
+Check = Callable[[Roster], None]
+
+
 class Principals:
     """The users and policies of every account.
 
-    Each change is audited, in the account's own project, with whoever it is made ``by``.
+    Each change is audited, in the account's own project, with whoever it is made ``by``. A
+    ``check`` is made in the change's own transaction, and no other change comes in between.
     """
 
     def __init__(self, database: Database) -> None:
@@ -99,11 +120,14 @@ class Principals:
         kind: Kind,
         password_hash: str | None,
         grants: Sequence[Grant] = (),
+        enterprise_projects: Sequence[str] = (DEFAULT_ENTERPRISE_PROJECT,),
         by: Caller = OURSELVES,
+        check: Check | None = None,
     ) -> str:
         """Make a user and return its id. Without a password it can only have access keys.
 
-        Of the enterprise projects it is granted the default one.
+        Of the enterprise projects it is granted the default one, unless others are named; ``*``
+        stands for every one. An account's user sees all of them without that.
 
         Raises:
             InvalidParameterError: the name is out of its range.
@@ -120,17 +144,10 @@ class Principals:
             "password_hash": password_hash,
         }
         try:
-            async with self._database.tenant(account_id) as connection:
+            async with self._changing(account_id, check) as connection:
                 await connection.execute(_SQL["insert_user"], values)
-                if kind == "user":
-                    await connection.execute(
-                        _EPS["grant"],
-                        {
-                            "account": account_id,
-                            "principal": user_id,
-                            "id": DEFAULT_ENTERPRISE_PROJECT,
-                        },
-                    )
+                seen = enterprise_projects if kind == "user" else ()
+                await _show(connection, account_id, user_id, seen)
                 for one in grants:
                     await _grant(connection, account_id, user_id, one)
                 await _record_user(
@@ -141,6 +158,7 @@ class Principals:
                     name,
                     kind=kind,
                     grants=[msgspec.structs.asdict(one) for one in grants],
+                    eps=list(seen),
                 )
         except psycopg.errors.UniqueViolation as exc:
             raise ConflictError(f"the account has a user {name!r} already") from exc
@@ -149,43 +167,82 @@ class Principals:
     async def list_users(self, account_id: str) -> list[User]:
         """An account's users, oldest first."""
         async with self._database.tenant(account_id) as connection:
-            rows = await all_rows(connection, _SQL["list_users"])
-        return [msgspec.convert(row, User) for row in rows]
+            return await _users(connection, account_id)
+
+    async def roster(self, account_id: str) -> Roster:
+        """An account's users and policies, as they are at one moment."""
+        async with self._database.snapshot(account_id) as connection:
+            return await _roster(connection, account_id)
 
     async def set_password(
-        self, account_id: str, name: str, password_hash: str, *, by: Caller = OURSELVES
+        self,
+        account_id: str,
+        name: str,
+        password_hash: str,
+        *,
+        by: Caller = OURSELVES,
+        check: Check | None = None,
     ) -> None:
         """Give a user another password; tokens issued before end with the old one.
 
         Raises:
             NotFoundError: the account has no such user.
         """
-        await self._change("password", account_id, name, by, password_hash=password_hash)
+        await self._change("password", account_id, name, by, check, password_hash=password_hash)
 
-    async def disable_user(self, account_id: str, name: str, *, by: Caller = OURSELVES) -> None:
+    async def disable_user(
+        self,
+        account_id: str,
+        name: str,
+        *,
+        by: Caller = OURSELVES,
+        check: Check | None = None,
+    ) -> None:
         """Close a user: no login, and neither tokens nor access keys work.
 
         Raises:
             NotFoundError: the account has no such user.
         """
-        await self._change("disable", account_id, name, by)
+        await self._change("disable", account_id, name, by, check)
 
-    async def enable_user(self, account_id: str, name: str, *, by: Caller = OURSELVES) -> None:
+    async def enable_user(
+        self,
+        account_id: str,
+        name: str,
+        *,
+        by: Caller = OURSELVES,
+        check: Check | None = None,
+    ) -> None:
         """Open a user again; its tokens from before stay closed.
 
         Raises:
             NotFoundError: the account has no such user.
         """
-        await self._change("enable", account_id, name, by)
+        await self._change("enable", account_id, name, by, check)
 
     async def _change(
-        self, what: str, account_id: str, name: str, by: Caller, **values: object
+        self,
+        what: str,
+        account_id: str,
+        name: str,
+        by: Caller,
+        check: Check | None,
+        **values: object,
     ) -> None:
-        async with self._database.tenant(account_id) as connection:
-            row = await first_row(connection, _SQL[_CHANGES[what]], {"name": name, **values})
+        given = {"account": account_id, "name": name, **values}
+        async with self._changing(account_id, check) as connection:
+            row = await first_row(connection, _SQL[_CHANGES[what]], given)
             if row is None:
-                raise _no_user(name)
+                raise no_user(name)
             await _record_user(connection, by, what, row["id"], name)
+
+    @contextlib.asynccontextmanager
+    async def _changing(self, account_id: str, check: Check | None) -> AsyncIterator[Connection]:
+        async with self._database.tenant(account_id) as connection:
+            if check is not None:
+                await connection.execute(_SQL["lock_users"], {"account": account_id})
+                check(await _roster(connection, account_id))
+            yield connection
 
     # --- what they may do -------------------------------------------------------------------------
 
@@ -204,12 +261,10 @@ class Principals:
             NotFoundError: the account has no such user or policy.
         """
         async with self._database.tenant(account_id) as connection:
-            user_id = await _user_id(connection, user_name)
+            user_id = await _user_id(connection, account_id, user_name)
             grant = Grant(policy=policy, project=project_id)
             await _grant(connection, account_id, user_id, grant)
-            await _record_user(
-                connection, by, "grant", user_id, user_name, policy=policy, project=project_id
-            )
+            await _record_grant(connection, by, "grant", user_id, user_name, grant)
 
     async def revoke(
         self,
@@ -226,14 +281,41 @@ class Principals:
             NotFoundError: there is no such grant.
         """
         async with self._database.tenant(account_id) as connection:
-            user_id = await _user_id(connection, user_name)
-            values = {"user": user_id, "policy": policy, "project": project_id}
-            if await first_row(connection, _SQL["delete_grant"], values) is None:
+            user_id = await _user_id(connection, account_id, user_name)
+            grant = Grant(policy=policy, project=project_id)
+            if not await _revoke(connection, account_id, user_id, grant):
                 where = f"in project {project_id!r}" if project_id else "in all projects"
                 raise NotFoundError(f"{user_name!r} is not granted {policy!r} {where}")
-            await _record_user(
-                connection, by, "revoke", user_id, user_name, policy=policy, project=project_id
-            )
+            await _record_grant(connection, by, "revoke", user_id, user_name, grant)
+
+    async def set_grants(
+        self,
+        account_id: str,
+        user_name: str,
+        project_id: str,
+        policies: Collection[str],
+        *,
+        by: Caller = OURSELVES,
+        check: Check | None = None,
+    ) -> None:
+        """Grant these policies in one project, and take back all others granted there.
+
+        Raises:
+            NotFoundError: the account has no such user or policy; then nothing is changed.
+        """
+        async with self._changing(account_id, check) as connection:
+            user_id = await _user_id(connection, account_id, user_name)
+            values = {"account": account_id, "user": user_id, "project": project_id}
+            rows = await all_rows(connection, _SQL["granted_in"], values)
+            held = {row["policy"] for row in rows}
+            for name in sorted(set(policies) - held):
+                grant = Grant(policy=name, project=project_id)
+                await _grant(connection, account_id, user_id, grant)
+                await _record_grant(connection, by, "grant", user_id, user_name, grant)
+            for name in sorted(held - set(policies)):
+                grant = Grant(policy=name, project=project_id)
+                await _revoke(connection, account_id, user_id, grant)
+                await _record_grant(connection, by, "revoke", user_id, user_name, grant)
 
     async def create_policy(
         self, account_id: str, name: str, policy: Policy, *, by: Caller = OURSELVES
@@ -265,7 +347,7 @@ class Principals:
     async def list_policies(self, account_id: str) -> list[NamedPolicy]:
         """The system's policies, then the account's own."""
         async with self._database.tenant(account_id) as connection:
-            rows = await all_rows(connection, _SQL["list_policies"])
+            rows = await _own_policies(connection, account_id)
         system = [
             NamedPolicy(name=name, system=True, policy=policy)
             for name, policy in SYSTEM_POLICIES.items()
@@ -279,11 +361,12 @@ class Principals:
             NotFoundError: the account has no such policy of its own.
             ConflictError: somebody is granted it; a Deny must not vanish unnoticed.
         """
+        values = {"account": account_id, "name": name}
         async with self._database.tenant(account_id) as connection:
             # Waits for grants under way, which hold the row.
-            if await first_row(connection, _SQL["drop_policy"], {"name": name}) is None:
+            if await first_row(connection, _SQL["drop_policy"], values) is None:
                 raise NotFoundError(f"the account has no policy {name!r} of its own")
-            granted = await first_row(connection, _SQL["is_granted"], {"name": name})
+            granted = await first_row(connection, _SQL["is_granted"], values)
             if granted is not None and granted["exists"]:
                 raise ConflictError(f"the policy {name!r} is granted; revoke it first")
             await audit.record(connection, by, "policy.delete", target=f"policy {name}")
@@ -296,24 +379,64 @@ async def _record_user(
     await audit.record(tx, by, f"user.{what}", target=target, name=name, details=details)
 
 
-async def _user_id(connection: Connection, name: str) -> str:
-    row = await first_row(connection, _SQL["find_user"], {"name": name})
+async def _record_grant(
+    tx: Connection, by: Caller, what: str, user_id: str, name: str, grant: Grant
+) -> None:
+    await _record_user(tx, by, what, user_id, name, policy=grant.policy, project=grant.project)
+
+
+async def _users(connection: Connection, account_id: str) -> list[User]:
+    rows = await all_rows(connection, _SQL["list_users"], {"account": account_id})
+    return [msgspec.convert(row, User) for row in rows]
+
+
+async def _own_policies(connection: Connection, account_id: str) -> list[dict[str, Any]]:
+    return await all_rows(connection, _SQL["list_policies"], {"account": account_id})
+
+
+async def _roster(connection: Connection, account_id: str) -> Roster:
+    # In this order: what somebody is granted by now was made before.
+    users = await _users(connection, account_id)
+    own = [_named(row) for row in await _own_policies(connection, account_id)]
+    return Roster(
+        users=users,
+        policies={**SYSTEM_POLICIES, **{one.name: one.policy for one in own}},
+    )
+
+
+async def _show(
+    connection: Connection, account_id: str, user_id: str, enterprise_projects: Sequence[str]
+) -> None:
+    for one in enterprise_projects:
+        wanted = None if one == "*" else one
+        values = {"account": account_id, "principal": user_id, "id": wanted}
+        await connection.execute(_EPS["grant"], values)
+
+
+async def _user_id(connection: Connection, account_id: str, name: str) -> str:
+    row = await first_row(connection, _SQL["find_user"], {"account": account_id, "name": name})
     if row is None:
-        raise _no_user(name)
+        raise no_user(name)
     return str(row["id"])
 
 
 async def _grant(connection: Connection, account_id: str, user_id: str, grant: Grant) -> None:
     if grant.policy not in SYSTEM_POLICIES:
-        await _lock_policy(connection, grant.policy)
+        await _lock_policy(connection, account_id, grant.policy)
     values = msgspec.structs.asdict(grant)
     await connection.execute(
         _SQL["insert_grant"], {"account": account_id, "user": user_id, **values}
     )
 
 
-async def _lock_policy(connection: Connection, name: str) -> None:
-    if await first_row(connection, _SQL["lock_policy"], {"policy": name}) is None:
+async def _revoke(connection: Connection, account_id: str, user_id: str, grant: Grant) -> bool:
+    values = {"account": account_id, "user": user_id, **msgspec.structs.asdict(grant)}
+    return await first_row(connection, _SQL["delete_grant"], values) is not None
+
+
+async def _lock_policy(connection: Connection, account_id: str, name: str) -> None:
+    values = {"account": account_id, "policy": name}
+    if await first_row(connection, _SQL["lock_policy"], values) is None:
         raise NotFoundError(f"there is no policy {name!r}; see them with: wharfinger policy list")
 
 
@@ -322,7 +445,8 @@ def _named(row: Mapping[str, Any]) -> NamedPolicy:
     return NamedPolicy(name=row["name"], system=False, policy=policy)
 
 
-def _no_user(name: str) -> NotFoundError:
+def no_user(name: str) -> NotFoundError:
+    """The one answer for a user who is not there and for one whom the caller may not see."""
     return NotFoundError(f"the account has no user {name!r}")
 
 

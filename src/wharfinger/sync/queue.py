@@ -25,6 +25,7 @@ from wharfinger.domain.tally import Tally
 from wharfinger.store import runs
 from wharfinger.store.database import Connection, Database
 from wharfinger.sync.engine import Engine
+from wharfinger.sync.together import end
 
 log = structlog.get_logger()
 
@@ -253,9 +254,7 @@ class Worker:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._stop.wait(), 0.5)
         finally:
-            reaper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await reaper
+            await end(reaper)
 
     async def _work_until_trouble(self) -> None:
         self._trouble.clear()

@@ -15,6 +15,7 @@ import structlog
 from wharfinger.domain.errors import StoreUnavailableError
 from wharfinger.store.pacing import Report, Share
 from wharfinger.sync.pacing import BudgetsByHost, Clock, Gate, Sleep
+from wharfinger.sync.together import end
 
 log = structlog.get_logger()
 
@@ -89,9 +90,7 @@ class LeasedBudget(Gate):
         """Give the share back."""
         if self._keeper is None:
             return
-        self._keeper.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._keeper
+        await end(self._keeper)
         await self._leave()
 
     # --- what permits report ---

@@ -1,4 +1,4 @@
-"""What a page's filters offer to choose from."""
+"""What a page's filters and forms offer to choose from."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from wharfinger.http.services import Services
 from wharfinger.http.ui.visit import Visit
 
 _REGISTRIES = "hss:imageRegistries:list"
+_ENTERPRISE_PROJECTS = "eps:enterpriseProjects:list"
 
 
 async def registry_names(visit: Visit, services: Services) -> dict[str, str]:
@@ -13,3 +14,10 @@ async def registry_names(visit: Visit, services: Services) -> dict[str, str]:
     if not visit.may(_REGISTRIES):
         return {}
     return {one.id: one.name for one in await services.overview.standings(visit.caller)}
+
+
+async def enterprise_project_names(visit: Visit, services: Services) -> dict[str, str]:
+    """The enterprise projects' names by their ids, for those who may list them."""
+    if not visit.may(_ENTERPRISE_PROJECTS):
+        return {}
+    return {one.id: one.name for one in await services.enterprise_projects.list(visit.caller)}

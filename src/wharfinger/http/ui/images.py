@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import zoneinfo
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
@@ -157,15 +156,7 @@ def _narrowed(query: Parameters, facet: str, value: str) -> str:
 def moment_asked(visit: Visit, query: Parameters) -> dt.datetime | None:
     """The moment that the list is asked of; without an offset it is by the viewer's clock."""
     text = query.raw("at")
-    if text is None:
-        return None
-    try:
-        value = dt.datetime.fromisoformat(text)
-        if value.tzinfo is None:
-            value = value.replace(tzinfo=zoneinfo.ZoneInfo(visit.zone))
-        return value.astimezone(dt.UTC)
-    except (ValueError, OverflowError) as exc:
-        raise InvalidParameterError("at", "must be a time, like 2026-11-01T08:00") from exc
+    return None if text is None else visit.moment("at", text)
 
 
 def _picked(visit: Visit, query: Parameters) -> str:
@@ -174,10 +165,7 @@ def _picked(visit: Visit, query: Parameters) -> str:
         at = moment_asked(visit, query)
     except InvalidParameterError:
         return ""
-    if at is None:
-        return ""
-    local = at.astimezone(zoneinfo.ZoneInfo(visit.zone)).replace(tzinfo=None)
-    return local.isoformat(timespec="milliseconds" if local.microsecond else "seconds")
+    return "" if at is None else visit.picked(at)
 
 
 @get("/images/export", action=LIST)

@@ -70,7 +70,7 @@ def page(visit: Visit, template: str, *, status: int = 200, **context: Any) -> R
         template,
         status=status,
         visit=visit,
-        places=[place for place in PLACES if visit.may(place.action)],
+        places=[place for place in PLACES if place.is_offered(visit.may)],
         here=place_of(visit.path),
         note=f"note.{note}" if visit.words.has(f"note.{note}") else None,
         when=lambda moment: _when(moment, visit),

@@ -15,7 +15,7 @@ from wharfinger.domain.overview import Standing
 from wharfinger.domain.schedule import Schedule, ScheduleChange
 from wharfinger.http.parameters import MAX_INT64
 from wharfinger.http.services import Services, TheServices
-from wharfinger.http.ui import registry_form
+from wharfinger.http.ui import registry_form, schedules
 from wharfinger.http.ui.diagnosis import told as told_by_doctor
 from wharfinger.http.ui.pages import go, page
 from wharfinger.http.ui.plots import RUNS, durations_plot
@@ -243,11 +243,12 @@ async def _sync(
 async def pause_or_resume(
     visit: TheVisit, services: TheServices, registry_id: FromPath[str]
 ) -> Response[Any]:
-    """Pause the registry's schedule, or let it go on."""
+    """Pause the registry's schedule, or let it go on; back to the page with the button."""
     one = await services.overview.standing(visit.caller, registry_id)
     paused = visit.form.text("paused") == "true"
     await services.schedules.change(visit.caller, one.id, ScheduleChange(paused=paused))
-    return go(f"{_HERE}/{one.id}", note="schedule_paused" if paused else "schedule_resumed")
+    back = schedules.HERE if visit.form.text("back") == "schedules" else f"{_HERE}/{one.id}"
+    return go(back, note="schedule_paused" if paused else "schedule_resumed")
 
 
 @post("/registries/{registry_id:str}/examination", status_code=200, action=EXAMINE)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hmac
+import zoneinfo
 from collections.abc import Mapping
 from urllib.parse import parse_qsl
 
@@ -27,6 +29,15 @@ from wharfinger.identity.sessions import form_token
 COOKIE_WITH_TLS, COOKIE = "__Host-wharfinger", "wharfinger_session"
 FORM_TOKEN = "form_token"  # noqa: S105 - a name
 _MOST_FIELDS = 2000
+_SECRET_FIELDS = {
+    FORM_TOKEN,
+    "secret",
+    "password",
+    "password_again",
+    "current",
+    "secret_key",
+    "token",
+}
 # What a route names whose page is open to everybody who is signed in.
 OF_ONESELF = "console:oneself"
 
@@ -72,8 +83,8 @@ class Form:
 
     def given(self) -> Mapping[str, str]:
         """Return all fields but those that hold a secret, to fill the form with again."""
-        hidden = {FORM_TOKEN, "secret", "password", "secret_key", "token"}
-        return {name: values[-1] for name, values in self._values.items() if name not in hidden}
+        kept = self._values.keys() - _SECRET_FIELDS
+        return {name: values[-1] for name, values in self._values.items() if name in kept}
 
 
 class Visit(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,6 +109,25 @@ class Visit(msgspec.Struct, frozen=True, kw_only=True):
     def form_token(self) -> str:
         """What every form of this session carries."""
         return form_token(self.session_id)
+
+    def moment(self, name: str, text: str) -> dt.datetime:
+        """A time that the viewer gave; without an offset it is by the viewer's clock.
+
+        Raises:
+            InvalidParameterError: it is no time.
+        """
+        try:
+            value = dt.datetime.fromisoformat(text)
+            if value.tzinfo is None:
+                value = value.replace(tzinfo=zoneinfo.ZoneInfo(self.zone))
+            return value.astimezone(dt.UTC)
+        except (ValueError, OverflowError) as exc:
+            raise InvalidParameterError(name, "must be a time, like 2026-11-01T08:00") from exc
+
+    def picked(self, moment: dt.datetime) -> str:
+        """A time as a form's field takes it, by the viewer's clock."""
+        local = moment.astimezone(zoneinfo.ZoneInfo(self.zone)).replace(tzinfo=None)
+        return local.isoformat(timespec="milliseconds" if local.microsecond else "seconds")
 
     def may(self, action: str) -> bool:
         """Whether the viewer may do something: what may not be done is not offered."""

@@ -56,6 +56,10 @@ class Words:
         text = self._texts[key]
         return text.format(**values) if values else text
 
+    def keys(self, beginning: str) -> list[str]:
+        """All keys that begin alike, in their order in the file."""
+        return [key for key in self._texts if key.startswith(beginning)]
+
     def told(self, text: str) -> str | None:
         """Say in this language what the service says in English, if there are words for it.
 

@@ -33,23 +33,23 @@ DELETE FROM credential WHERE security_digest IS NOT NULL AND expires_at < now() 
 -- name: list_credentials
 SELECT c.access_key, c.created_at, c.expires_at, c.revoked_at, p.name AS user_name
 FROM credential c LEFT JOIN LATERAL find_principal(c.principal_id, NULL, NULL) p ON true
-WHERE c.security_digest IS NULL
+WHERE c.project_id = %(project)s AND c.security_digest IS NULL
 ORDER BY c.created_at, c.access_key
 
 -- name: lock_credential
 SELECT principal_id FROM credential
-WHERE access_key = %(access_key)s AND revoked_at IS NULL AND security_digest IS NULL
+WHERE project_id = %(project)s AND access_key = %(access_key)s AND revoked_at IS NULL AND security_digest IS NULL
   AND (expires_at IS NULL OR expires_at > now())
 FOR UPDATE
 
 -- name: end_credential
 UPDATE credential SET expires_at = least(expires_at, now() + %(keep)s)
-WHERE access_key = %(access_key)s
+WHERE project_id = %(project)s AND access_key = %(access_key)s
 RETURNING expires_at
 
 -- name: revoke_credential
 UPDATE credential SET revoked_at = now()
-WHERE access_key = %(access_key)s AND revoked_at IS NULL
+WHERE project_id = %(project)s AND access_key = %(access_key)s AND revoked_at IS NULL
 RETURNING access_key
 
 -- name: find_token
@@ -83,30 +83,49 @@ SELECT p.id, p.name, p.kind, p.password_hash IS NOT NULL AS has_password,
     coalesce((
         SELECT jsonb_agg(jsonb_build_object('policy', g.policy, 'project', g.on_project_id)
             ORDER BY g.id)
-        FROM policy_grant g WHERE g.principal_id = p.id), '[]') AS grants,
+        FROM policy_grant g
+        WHERE g.project_id = %(account)s AND g.principal_id = p.id), '[]') AS grants,
     ARRAY(
         SELECT coalesce(g.enterprise_project_id, '*') FROM enterprise_project_grant g
-        WHERE g.principal_id = p.id ORDER BY 1) AS enterprise_projects
-FROM principal p ORDER BY p.created_at, p.id
+        WHERE g.project_id = %(account)s AND g.principal_id = p.id
+        ORDER BY 1) AS enterprise_projects
+FROM principal p WHERE p.project_id = %(account)s ORDER BY p.created_at, p.id
 
 -- name: set_password
 -- Tokens issued before are of the old password, and end with it.
 UPDATE principal SET password_hash = %(password_hash)s, password_changed_at = now()
-WHERE name = %(name)s RETURNING id
+WHERE project_id = %(account)s AND name = %(name)s RETURNING id
 
 -- name: disable_user
-UPDATE principal SET disabled_at = now() WHERE name = %(name)s RETURNING id
+UPDATE principal SET disabled_at = now()
+WHERE project_id = %(account)s AND name = %(name)s RETURNING id
 
 -- name: enable_user
 -- Tokens from before the user was disabled stay closed.
 UPDATE principal SET disabled_at = NULL, password_changed_at = now()
-WHERE name = %(name)s RETURNING id
+WHERE project_id = %(account)s AND name = %(name)s RETURNING id
+
+-- name: lock_users
+-- One change of the account's users at a time, where it depends on all of them.
+SELECT id FROM principal WHERE project_id = %(account)s ORDER BY id FOR NO KEY UPDATE
+
+-- name: last_sign_ins
+-- When each user last proved who they are in a project, as far as that is still kept.
+SELECT s.principal_id AS user_id, max(s.created_at) AS at FROM (
+    SELECT n.principal_id, n.created_at FROM session n WHERE n.project_id = %(project)s
+    UNION ALL
+    SELECT t.principal_id, t.created_at FROM token t WHERE t.project_id = %(project)s) s
+WHERE s.principal_id IS NOT NULL GROUP BY s.principal_id
 
 -- name: find_user
-SELECT id FROM principal WHERE name = %(name)s FOR KEY SHARE
+SELECT id FROM principal WHERE project_id = %(account)s AND name = %(name)s FOR KEY SHARE
 
 -- name: lock_policy
-SELECT name FROM policy WHERE name = %(policy)s FOR KEY SHARE
+SELECT name FROM policy WHERE project_id = %(account)s AND name = %(policy)s FOR KEY SHARE
+
+-- name: granted_in
+SELECT policy FROM policy_grant
+WHERE project_id = %(account)s AND principal_id = %(user)s AND on_project_id = %(project)s
 
 -- name: insert_grant
 INSERT INTO policy_grant (project_id, principal_id, policy, on_project_id)
@@ -115,7 +134,7 @@ ON CONFLICT DO NOTHING
 
 -- name: delete_grant
 DELETE FROM policy_grant
-WHERE principal_id = %(user)s AND policy = %(policy)s
+WHERE project_id = %(account)s AND principal_id = %(user)s AND policy = %(policy)s
   AND on_project_id IS NOT DISTINCT FROM %(project)s::text
 RETURNING id
 
@@ -123,13 +142,14 @@ RETURNING id
 INSERT INTO policy (project_id, name, document) VALUES (%(account)s, %(name)s, %(document)s)
 
 -- name: list_policies
-SELECT name, document FROM policy ORDER BY name
+SELECT name, document FROM policy WHERE project_id = %(account)s ORDER BY name
 
 -- name: drop_policy
-DELETE FROM policy WHERE name = %(name)s RETURNING name
+DELETE FROM policy WHERE project_id = %(account)s AND name = %(name)s RETURNING name
 
 -- name: is_granted
-SELECT EXISTS (SELECT FROM policy_grant WHERE policy = %(name)s)
+SELECT EXISTS (
+    SELECT FROM policy_grant WHERE project_id = %(account)s AND policy = %(name)s)
 
 -- name: sealed_credentials
 SELECT access_key, secret_sealed FROM credential
