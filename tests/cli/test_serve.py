@@ -119,6 +119,9 @@ def test_one_command_tells_what_its_workers_have_done(commands, add_registry, up
     add_registry("swr", project="told", kind="SwrShared")
     with commands.serving() as serving:
         token = (commands.data_dir / "metrics.token").read_text().strip()
+        # Otherwise the command would work itself.
+        at_work = "wharfinger_workers 1.0"
+        until(lambda: at_work in scraped(serving.url, token), within_s=30)
         before = scraped(serving.url, token)
         run = commands.json("sync", "--project", "told")["runs"][0]
 
@@ -128,7 +131,7 @@ def test_one_command_tells_what_its_workers_have_done(commands, add_registry, up
 
     assert run["requests"] > 0
     assert ended not in before
-    assert "wharfinger_workers 1.0" in after
+    assert at_work in after
     host = upstream.url.removeprefix("http://")
     assert any(
         line.startswith(f'wharfinger_upstream_requests_total{{host="{host}"') for line in after
