@@ -224,9 +224,9 @@ def own_cluster(data_dir: Path) -> Iterator[Lease]:
 # --- logs ----------------------------------------------------------------------------------------
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def logs_as_before() -> Iterator[None]:
-    """Take back how a command set up logging in this process: its standard error is gone."""
+    """Take back how a command, or the bench, set up logging in this process."""
     before = structlog.get_config()
     levels = {name: logging.getLogger(name).level for name in ("procrastinate", "psycopg.pool")}
     handlers = list(logging.getLogger().handlers)

@@ -178,7 +178,7 @@ class Terminal:
 
 
 @pytest.fixture
-def terminal(database_address, owner_connection, tmp_path, logs_as_before):
+def terminal(database_address, owner_connection, tmp_path):
     return Terminal(owner_connection, database_address, tmp_path)
 
 

@@ -198,7 +198,7 @@ class serving:  # noqa: N801 - it reads as a verb
     def __enter__(self):
         # No rates: they would answer in the stead of what is looked for.
         environment = self._commands.environment(
-            rate_per_credential=0, rate_per_address=0, receive_timeout_s=2
+            rate_per_credential=0, rate_per_address=0, receive_timeout_s=2, remembered_mb=2
         )
         with self._log.open("w") as log:
             self._process = subprocess.Popen(

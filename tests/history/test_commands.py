@@ -54,7 +54,7 @@ def rows(owner_connection) -> Rows:
 
 
 @pytest.fixture
-def run(rows, database_address, tmp_path, logs_as_before):
+def run(rows, database_address, tmp_path):
     # A database in use has a key somewhere; a command without one refuses to make another.
     Sealer.from_file(tmp_path / "secret.key")
     environment = {

@@ -23,6 +23,7 @@ from wharfinger.domain.model import Caller
 from wharfinger.http.api.call import ApiCall, TheApiCall, cursor, read_time
 from wharfinger.http.api.wire import (
     FacetsAnswer,
+    ImageItem,
     ListAnswer,
     PastAnswer,
     listed_item,
@@ -66,7 +67,7 @@ class _At(msgspec.Struct, frozen=True):
 @get("/images", action="hss:images:list")
 async def list_images(
     call: TheApiCall, services: TheServices
-) -> PastAnswer | Response[bytes] | Stream | Response[None]:
+) -> PastAnswer | Response[ListAnswer[ImageItem]] | Stream | Response[None]:
     """The list as it is, or as it was known at a time or at a number; a page, or all of it."""
     at, as_of = call.moment("at"), call.number("as_of")
     is_current = at is None and as_of is None
@@ -115,7 +116,8 @@ async def list_facets(call: TheApiCall, services: TheServices) -> FacetsAnswer:
     return FacetsAnswer(facets=facets, as_of=worth.as_of, verdict=worth.verdict)
 
 
-async def _current(call: ApiCall, services: Services) -> Response[bytes] | Response[None]:
+async def _current(call: ApiCall, services: Services) -> Response[Any]:
+    """Answer a ``ListAnswer[ImageItem]``, in bytes."""
     wanted = image_filter(call.caller, call.query)
     limit = call.limit(most=MOST_IMAGES)
     after = call.after(int) or 0
