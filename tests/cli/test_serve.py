@@ -106,6 +106,16 @@ def test_the_sample_says_how_to_use_it(commands):
     assert note["project_id"] != PROJECT
 
 
+def test_the_sample_is_not_suspected_when_it_brings_back_what_was_deleted(commands):
+    """Each start begins with the same images, whatever a walk has deleted before."""
+    with commands.serving("--sample"):
+        told = commands("audit", "list", "--project", "sample", "--json")
+
+    changes = [e for e in json.loads(told.stdout) if e["action"] == "registry.set"]
+    assert {e["details"].get("two_strikes") for e in changes} == {"off"}
+    assert len({e["target"] for e in changes}) == 2
+
+
 def scraped(url, token=None):
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     with urllib.request.urlopen(
