@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+import asyncio
 
+import pytest
+from typer.testing import CliRunner
+
+from wharfinger.cli import app
 from wharfinger.domain.errors import NotFoundError
 from wharfinger.domain.model import RunOutcome
 from wharfinger.service import held
@@ -89,6 +93,21 @@ async def test_accepting_many_goes_by_batches_that_others_can_write_between(hold
     assert holding.value(
         "SELECT count(DISTINCT at) = 3 AND count(*) = 60 FROM event WHERE kind = 'retired'"
     )
+
+
+async def test_the_command_tells_how_far_it_is(holding, database_address, monkeypatch):
+    monkeypatch.setattr(held, "BATCH", 25)
+    environment = {
+        "WHARFINGER_DATA_DIR": str(holding.house.settings.data_dir),
+        "WHARFINGER_DATABASE_URL": database_address.owner,
+        "WHARFINGER_DATABASE_APP_URL": database_address.app,
+    }
+    words = ["registry", "accept", "--project", holding.caller.project_id, "--name", NAME, "--all"]
+
+    done = await asyncio.to_thread(CliRunner().invoke, app, words, env=environment)
+
+    assert done.stderr.splitlines() == ["accepted so far: 25", "accepted so far: 50"]
+    assert done.stdout == f"accepted: 60 images of {NAME} retired\n"
 
 
 async def test_what_is_held_after_somebody_accepted_all_is_not_meant(holding, monkeypatch):

@@ -50,7 +50,6 @@ async def list_audit(visit: TheVisit, services: TheServices) -> Response[str]:
     return page(
         visit,
         "audit.html",
-        status=200 if problem is None else 400,
         found=found,
         problem=problem,
         given=dict.fromkeys(FILTERS, "") | dict(kept) | _picked(visit, query),

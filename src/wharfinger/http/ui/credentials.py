@@ -43,13 +43,11 @@ async def _keys_page(
     return page(
         visit,
         "credentials.html",
-        status=200 if problem is None else 400,
         found=found,
         users=[one.name for one in reach.seen() if reach.covers(one, (visit.caller.project_id,))],
         is_account=reach.is_account,
         values={"user": chosen, "days": days},
         problem=problem,
-        wrong="" if problem is None else problem.parameter,
     )
 
 
@@ -96,11 +94,5 @@ def life_of(form: Form) -> dt.timedelta | None:
     Raises:
         InvalidParameterError: it is no number of days that makes sense.
     """
-    text = form.text("days")
-    if not text:
-        return None
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= _MOST_DAYS):
-        raise InvalidParameterError(
-            "days", f"must be blank, or a number of days from 1 to {_MOST_DAYS}"
-        )
-    return dt.timedelta(days=int(text))
+    days = form.number("days", smallest=1, largest=_MOST_DAYS)
+    return None if days is None else dt.timedelta(days=days)

@@ -10,7 +10,7 @@ from litestar.params import FromPath
 from wharfinger.domain.errors import ConflictError, InvalidParameterError, NotFoundError
 from wharfinger.domain.model import DEFAULT_ENTERPRISE_PROJECT
 from wharfinger.http.services import Services, TheServices
-from wharfinger.http.ui.pages import go, page
+from wharfinger.http.ui.pages import beside_name, go, page
 from wharfinger.http.ui.visit import TheVisit, Visit
 from wharfinger.store.enterprise_projects import EnterpriseProject, not_found
 
@@ -35,7 +35,6 @@ async def _list_page(
     return page(
         visit,
         "enterprise_projects.html",
-        status=200 if problem is None else 400,
         found=await services.enterprise_projects.list(visit.caller) if visit.may(LIST) else [],
         values=visit.form.given(),
         problem=problem,
@@ -49,7 +48,7 @@ async def add_enterprise_project(visit: TheVisit, services: TheServices) -> Resp
         name = visit.form.text("name", longest=64)
         made = await services.enterprise_projects.create(visit.caller, name)
     except (InvalidParameterError, ConflictError) as error:
-        return await _list_page(visit, services, problem=_beside_name(error))
+        return await _list_page(visit, services, problem=beside_name(error))
     return _to(visit, made.id, "enterprise_project_added")
 
 
@@ -76,7 +75,6 @@ async def _page(
     return page(
         visit,
         "enterprise_project.html",
-        status=200 if problem is None else 400,
         one=one,
         is_default=one.id == DEFAULT_ENTERPRISE_PROJECT,
         grants=[grant for grant in granted if grant.user in seen],
@@ -84,7 +82,6 @@ async def _page(
         values={"name": one.name} | dict(visit.form.given()),
         here_path=f"{HERE}/{one.id}",
         problem=problem,
-        wrong="" if problem is None else problem.parameter,
     )
 
 
@@ -110,7 +107,7 @@ async def change_enterprise_project(
             disabled=state == "true" if state else None,
         )
     except (InvalidParameterError, ConflictError) as error:
-        problem = _beside_name(error)
+        problem = beside_name(error)
         return await _page(visit, services, enterprise_project_id, problem=problem)
     return _to(visit, enterprise_project_id, "enterprise_project_changed")
 
@@ -161,7 +158,3 @@ async def _user(visit: Visit, services: Services) -> str:
 
 def _to(visit: Visit, which: str, note: str) -> Response[Any]:
     return go(f"{HERE}/{which}" if visit.may(SHOW) else HERE, note=note)
-
-
-def _beside_name(error: InvalidParameterError | ConflictError) -> InvalidParameterError:
-    return InvalidParameterError("name", str(error)) if isinstance(error, ConflictError) else error

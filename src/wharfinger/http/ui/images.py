@@ -81,7 +81,6 @@ async def list_images(visit: TheVisit, services: TheServices) -> Response[str]:
     return page(
         visit,
         "images.html",
-        status=200 if problem is None else 400,
         found=found,
         problem=problem,
         given=dict.fromkeys(FILTERS, "") | dict(query.pairs()) | {"at": _picked(visit, query)},

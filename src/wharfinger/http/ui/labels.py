@@ -18,7 +18,7 @@ from wharfinger.domain.labels import ENVIRONMENT, OWNER, Label, Place, by_place,
 from wharfinger.http.parameters import MAX_INT64
 from wharfinger.http.services import Services, TheServices
 from wharfinger.http.ui.choices import registry_names
-from wharfinger.http.ui.pages import go, page
+from wharfinger.http.ui.pages import go, page, status_of
 from wharfinger.http.ui.visit import Form, TheVisit, Visit
 from wharfinger.store.registries import RepositoryStatus
 
@@ -183,12 +183,11 @@ async def _form(
     return page(
         visit,
         "label_form.html",
-        status=_status(refused),
+        status=status_of(refused),
         registries=await registry_names(visit, services),
         levels=LEVELS,
         usual_keys=(OWNER, ENVIRONMENT),
         values=values,
-        wrong="" if problem is None else problem.parameter,
         problem=problem,
         refused=refused,
     )
@@ -199,9 +198,3 @@ def _on_the_form(error: CallerError) -> InvalidParameterError:
         return error
     field = "registry_id" if isinstance(error, NotFoundError) else ""
     return InvalidParameterError(field, str(error))
-
-
-def _status(refused: CallerError | None) -> int:
-    if refused is None:
-        return 200
-    return 409 if isinstance(refused, ConflictError) else 400

@@ -45,7 +45,6 @@ async def _own_page(
     return page(
         visit,
         "me.html",
-        status=200 if problem is None else 400,
         known=known,
         keys=await services.access_keys.list_own(caller),
         is_live=is_live,

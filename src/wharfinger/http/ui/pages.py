@@ -10,6 +10,7 @@ import jinja2
 from litestar import Response
 from litestar.response import Redirect
 
+from wharfinger.domain.errors import CallerError, ConflictError, InvalidParameterError
 from wharfinger.http.ui.assets import asset_path
 from wharfinger.http.ui.look import THEMES, Look, local_time
 from wharfinger.http.ui.navigation import PLACES, place_of
@@ -62,20 +63,46 @@ HEADERS: Mapping[str, str] = {
 _PRIVATE = {"Cache-Control": "no-store", "Vary": "Cookie"}
 
 
-def page(visit: Visit, template: str, *, status: int = 200, **context: Any) -> Response[str]:
-    """Draw a page of the console for whoever is signed in."""
+def page(
+    visit: Visit,
+    template: str,
+    *,
+    status: int | None = None,
+    problem: CallerError | None = None,
+    **context: Any,
+) -> Response[str]:
+    """Draw a page of the console for whoever is signed in.
+
+    A ``problem`` with what was sent makes the answer a 400, and names the field that is ``wrong``,
+    unless the caller knows better.
+    """
     note = visit.query.raw("note") or ""
+    wrong = problem.parameter if isinstance(problem, InvalidParameterError) else ""
+    usual_status = 200 if problem is None else 400
     return bare_page(
         visit.look,
         template,
-        status=status,
+        status=usual_status if status is None else status,
         visit=visit,
+        problem=problem,
         places=[place for place in PLACES if place.is_offered(visit.may)],
         here=place_of(visit.path),
         note=f"note.{note}" if visit.words.has(f"note.{note}") else None,
         when=lambda moment: _when(moment, visit),
-        **context,
+        **{"wrong": wrong, **context},
     )
+
+
+def status_of(refused: CallerError | None) -> int:
+    """The status of a form that comes back: something is wrong with it, or in its way."""
+    if refused is None:
+        return 200
+    return 409 if isinstance(refused, ConflictError) else 400
+
+
+def beside_name(error: InvalidParameterError | ConflictError) -> InvalidParameterError:
+    """A complaint beside its field: where a name is all that may be taken, it is the name."""
+    return InvalidParameterError("name", str(error)) if isinstance(error, ConflictError) else error
 
 
 def bare_page(look: Look, template: str, *, status: int = 200, **context: Any) -> Response[str]:

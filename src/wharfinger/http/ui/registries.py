@@ -188,7 +188,6 @@ def _form(
     return page(
         visit,
         "registry_form.html",
-        status=200 if problem is None else 400,
         kind=kind,
         fields=registry_form.fields_of(kind),
         credentials=registry_form.credentials_of(kind),

@@ -36,7 +36,6 @@ async def _list_page(
     return page(
         visit,
         "schedules.html",
-        status=200 if problem is None else 400,
         schedules=await services.schedules.list(visit.caller),
         late=late,
         usual=USUAL_CRON,
@@ -104,7 +103,6 @@ async def _form(
     return page(
         visit,
         "schedule_form.html",
-        status=200 if problem is None else 400,
         one=one,
         values=values,
         full_syncs=FULL_SYNCS,

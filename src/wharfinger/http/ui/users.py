@@ -14,7 +14,7 @@ from wharfinger.domain.model import DEFAULT_ENTERPRISE_PROJECT
 from wharfinger.http.parameters import checked_choice
 from wharfinger.http.services import Services, TheServices
 from wharfinger.http.ui.choices import enterprise_project_names
-from wharfinger.http.ui.pages import go, page
+from wharfinger.http.ui.pages import beside_name, go, page
 from wharfinger.http.ui.visit import Form, TheVisit, Visit
 from wharfinger.identity.reach import EVERY_ENTERPRISE_PROJECT
 from wharfinger.identity.users import KINDS, NewUser
@@ -72,7 +72,7 @@ async def add_user(visit: TheVisit, services: TheServices) -> Response[Any]:
             form.given(),
             roles=form.all("role"),
             shown=form.all("enterprise_project"),
-            problem=_beside_name(error),
+            problem=beside_name(error),
         )
     return go(address_of(new.name), note="user_added")
 
@@ -85,11 +85,6 @@ def _new_user(form: Form) -> NewUser:
         enterprise_projects=form.all("enterprise_project"),
         password=form.secret("password") or None,
     )
-
-
-def _beside_name(error: InvalidParameterError | ConflictError) -> InvalidParameterError:
-    # The one thing of a user that may be taken.
-    return InvalidParameterError("name", str(error)) if isinstance(error, ConflictError) else error
 
 
 async def _add_form(
@@ -108,7 +103,6 @@ async def _add_form(
     return page(
         visit,
         "user_add.html",
-        status=200 if problem is None else 400,
         values=values,
         kinds=KINDS if reach.is_account else KINDS[:1],
         offered_roles=[one for one in await services.users.roles(visit.caller) if one.may_be_given],
@@ -117,7 +111,6 @@ async def _add_form(
         roles=roles,
         shown=shown,
         problem=problem,
-        wrong="" if problem is None else problem.parameter,
     )
 
 
@@ -143,7 +136,6 @@ async def _user_page(
     return page(
         visit,
         "user.html",
-        status=200 if problem is None else 400,
         known=known,
         held=held,
         offered_roles=[one for one in roles if one.may_be_given or one.name in held],
@@ -151,7 +143,6 @@ async def _user_page(
         names=await enterprise_project_names(visit, services),
         here_path=address_of(name),
         problem=problem,
-        wrong="" if problem is None else problem.parameter,
     )
 
 

@@ -29,6 +29,8 @@ from wharfinger.identity.sessions import form_token
 COOKIE_WITH_TLS, COOKIE = "__Host-wharfinger", "wharfinger_session"
 FORM_TOKEN = "form_token"  # noqa: S105 - a name
 _MOST_FIELDS = 2000
+# Of the largest number that PostgreSQL keeps.
+_DIGITS = 19
 _SECRET_FIELDS = {
     FORM_TOKEN,
     "secret",
@@ -60,6 +62,17 @@ class Form:
         """Return one field, without blanks at its ends; an absent one is empty."""
         value = self.secret(name).strip()
         return checked_text(name, value, longest, shortest)
+
+    def number(self, name: str, *, smallest: int, largest: int) -> int | None:
+        """Return a whole number; ``None`` where the field is blank."""
+        text = self.text(name)
+        if not text:
+            return None
+        if len(text) <= _DIGITS and text.isascii() and text.isdigit():
+            value = int(text)
+            if smallest <= value <= largest:
+                return value
+        raise InvalidParameterError(name, f"must be a whole number from {smallest} to {largest}")
 
     def secret(self, name: str) -> str:
         """Return one field exactly as it is."""

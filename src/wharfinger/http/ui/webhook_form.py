@@ -10,7 +10,7 @@ import msgspec
 from wharfinger.domain.errors import CallerError, InvalidParameterError, NotFoundError
 from wharfinger.domain.labels import read_filter
 from wharfinger.domain.webhooks import NewWebhook, Webhook, WebhookChange
-from wharfinger.http.parameters import checked_text
+from wharfinger.http.parameters import MAX_INT64, checked_text
 from wharfinger.http.ui.visit import Form
 
 _MOST_HOURS = 30 * 24
@@ -61,7 +61,7 @@ def read_new(form: Form) -> NewWebhook:
         pattern=form.text("pattern", longest=512) or None,
         labels=_labels(form),
         batch=_batch(form),
-        from_number=read_number(form, "from_number"),
+        from_number=form.number("from_number", smallest=0, largest=MAX_INT64),
     )
 
 
@@ -84,30 +84,14 @@ def read_change(form: Form, before: Webhook) -> WebhookChange:
     )
 
 
-def read_number(form: Form, name: str) -> int | None:
-    """Read a whole number; ``None`` where the field is blank.
-
-    Raises:
-        InvalidParameterError: it is none.
-    """
-    text = form.text(name, longest=19)
-    if not text:
-        return None
-    if not text.isascii() or not text.isdigit():
-        raise InvalidParameterError(name, "must be a whole number")
-    return int(text)
-
-
 def read_keep_old(form: Form) -> dt.timedelta:
     """Read for how long the old secret signs beside the new one.
 
     Raises:
         InvalidParameterError: it is no number of hours, or longer than 30 days.
     """
-    hours = read_number(form, "keep_old_hours") or 0
-    if hours > _MOST_HOURS:
-        raise InvalidParameterError("keep_old_hours", f"must be 0 to {_MOST_HOURS}")
-    return dt.timedelta(hours=hours)
+    hours = form.number("keep_old_hours", smallest=0, largest=_MOST_HOURS)
+    return dt.timedelta(hours=hours or 0)
 
 
 def on_the_form(error: CallerError) -> InvalidParameterError:
@@ -125,7 +109,7 @@ def _registries(form: Form) -> tuple[str, ...]:
 
 
 def _batch(form: Form) -> int:
-    given = read_number(form, "batch")
+    given = form.number("batch", smallest=0, largest=MAX_INT64)
     return 1 if given is None else given
 
 

@@ -19,7 +19,7 @@ from wharfinger.http.parameters import MAX_INT64
 from wharfinger.http.services import Services, TheServices
 from wharfinger.http.ui import webhook_form
 from wharfinger.http.ui.choices import registry_names
-from wharfinger.http.ui.pages import go, page
+from wharfinger.http.ui.pages import go, page, status_of
 from wharfinger.http.ui.visit import TheVisit, Visit
 from wharfinger.http.ui.webhook_form import Filled
 from wharfinger.service.webhooks import NewSecret
@@ -72,7 +72,6 @@ async def _webhook_page(
     return page(
         visit,
         "webhook.html",
-        status=200 if problem is None else 400,
         one=one,
         deliveries=found,
         is_newest=before is None,
@@ -174,22 +173,15 @@ async def _form(
     return page(
         visit,
         "webhook_form.html",
-        status=_status(refused),
+        status=status_of(refused),
         form=form,
         types=TYPES,
         # Those that the webhook is about stay ticked for those, too, who may not list registries.
         registries=sorted({*names, *(() if before is None else before.registries)}),
         before=before,
-        wrong="" if problem is None else problem.parameter,
         problem=problem,
         refused=refused,
     )
-
-
-def _status(refused: CallerError | None) -> int:
-    if refused is None:
-        return 200
-    return 409 if isinstance(refused, ConflictError) else 400
 
 
 # --- what can be done with one --------------------------------------------------------------------
@@ -250,16 +242,9 @@ async def replay_webhook(
         await services.webhooks.replay(
             visit.caller,
             one.id,
-            from_number=webhook_form.read_number(visit.form, "from_number"),
-            delivery=_delivery(visit),
+            from_number=visit.form.number("from_number", smallest=0, largest=MAX_INT64),
+            delivery=visit.form.number("delivery", smallest=0, largest=MAX_INT64),
         )
     except InvalidParameterError as problem:
         return await _webhook_page(visit, services, one, problem=problem)
     return go(f"{_HERE}/{one.id}", note="webhook_replayed")
-
-
-def _delivery(visit: Visit) -> int | None:
-    number = webhook_form.read_number(visit.form, "delivery")
-    if number is not None and number > MAX_INT64:
-        raise InvalidParameterError("delivery", "must be the number of a delivery")
-    return number

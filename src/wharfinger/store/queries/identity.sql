@@ -38,8 +38,8 @@ ORDER BY c.created_at, c.access_key
 
 -- name: lock_credential
 SELECT principal_id FROM credential
-WHERE project_id = %(project)s AND access_key = %(access_key)s AND revoked_at IS NULL AND security_digest IS NULL
-  AND (expires_at IS NULL OR expires_at > now())
+WHERE project_id = %(project)s AND access_key = %(access_key)s
+  AND revoked_at IS NULL AND security_digest IS NULL AND (expires_at IS NULL OR expires_at > now())
 FOR UPDATE
 
 -- name: end_credential
