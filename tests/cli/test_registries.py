@@ -191,9 +191,29 @@ def test_a_registry_is_trusted_with_its_own_ca_and_not_without(commands, tmp_pat
         ca_file = ("--ca-file", str(tmp_path / "ca.pem"))
         commands("registry", "set", "--project", PROJECT, "--name", "alien", *ca_file)
         friend = commands.json(*tested, "--name", "alien")
+        (tmp_path / "ca.pem").write_text("")
+        commands("registry", "set", "--project", PROJECT, "--name", "alien", *ca_file)
+        stranger_again = commands.json(*tested, "--name", "alien", code=1)
 
     assert "certificate not trusted" in stranger["message"]
+    assert stranger_again == stranger
     assert (friend["ok"], friend["sample_repository"]) == (True, "team/app")
+
+
+@pytest.mark.parametrize("held", [b"no certificate", "企业".encode(), b"\xff\x00"])
+def test_what_is_no_certificate_is_refused_before_it_is_kept(commands, tmp_path, held):
+    (tmp_path / "ca.pem").write_bytes(held)
+    name = ("--project", PROJECT, "--name", "trusting")
+    at = ("--kind", "Other", "--address", "https://registry.example.com")
+    ca_file = ("--ca-file", str(tmp_path / "ca.pem"))
+
+    added = commands("registry", "add", *name, *at, *ca_file, code=1)
+    commands("registry", "add", *name, *at)
+    changed = commands("registry", "set", *name, *ca_file, code=1)
+    commands("registry", "remove", *name)
+
+    for refused in (added, changed):
+        assert refused.stderr == "wharfinger: ca_pem: must be certificates in PEM format\n"
 
 
 def test_harbor_is_added_with_a_robot_account_and_options_in_words(commands):

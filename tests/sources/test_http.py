@@ -341,7 +341,7 @@ async def test_h33_an_error_never_shows_user_or_query(echo):
 # --- TLS -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("pem", ["nonsense", "-----BEGIN CERTIFICATE-----\nx\n"])
+@pytest.mark.parametrize("pem", ["nonsense", "企业", "-----BEGIN CERTIFICATE-----\nx\n"])
 def test_a_ca_that_is_none_is_refused(pem):
     with pytest.raises(InvalidParameterError, match="ca_pem"):
         AioTransport(PRIVATE, ca_pem=pem)

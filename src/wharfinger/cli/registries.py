@@ -78,7 +78,11 @@ ExcludeOption = Annotated[
 ]
 CaFileOption = Annotated[
     Path | None,
-    typer.Option(help="Trust these certificates (PEM) as well.", exists=True, dir_okay=False),
+    typer.Option(
+        help="Trust these certificates (PEM) as well; an empty file: none.",
+        exists=True,
+        dir_okay=False,
+    ),
 ]
 CHUNK = 1000
 
@@ -134,7 +138,7 @@ def add(
         include=include or (),
         exclude=exclude or (),
         stale_after=read_duration(stale_after, "--stale-after"),
-        ca_pem=ca_file.read_text("ascii") if ca_file else None,
+        ca_pem=_certificates(ca_file),
         allow_private_networks=True,
     )
 
@@ -278,7 +282,7 @@ def change(
         exclude=[] if no_filter else exclude,
         stale_after=read_duration(stale_after, "--stale-after") if stale_after else None,
         two_strikes=two_strikes,
-        ca_pem=ca_file.read_text("ascii") if ca_file else None,
+        ca_pem=_certificates(ca_file),
     )
 
     async def work(house: House) -> int:
@@ -337,6 +341,11 @@ async def _all_repositories(
         found += page
         if len(page) < CHUNK:
             return found
+
+
+def _certificates(file: Path | None) -> str | None:
+    # Whether they are any is for the service to say, whatever the file is.
+    return file.read_text("utf-8", errors="replace") if file else None
 
 
 def _reason(repository: RepositoryStatus) -> Any:

@@ -25,7 +25,7 @@ from wharfinger.domain.model import (
     VerdictState,
 )
 from wharfinger.service.held import find_registry
-from wharfinger.sources import check_registry, wanted_repositories
+from wharfinger.sources import check_certificates, check_registry, wanted_repositories
 from wharfinger.store import audit, enterprise_projects, registries
 from wharfinger.store.database import Connection, Database
 from wharfinger.store.registries import (
@@ -89,6 +89,7 @@ class Registries:
         if not 1 <= len(new.name) <= 128:
             raise InvalidParameterError("name", "must have 1 to 128 characters")
         check_registry(new.kind, new.address, new.options, credential)
+        check_certificates(new.ca_pem)
         _check_patterns(new.include, new.exclude)
         _check_age(new.stale_after)
         _check_hss(new.hss)
@@ -188,6 +189,7 @@ class Registries:
                 tx, caller.project_id, registry_id, seals=self._seals
             )
         check_registry(after.kind, after.address, after.options, credential)
+        check_certificates(after.ca_pem)
         _check_patterns(after.include, after.exclude)
         _check_age(after.stale_after)
         _check_hss(after.hss)

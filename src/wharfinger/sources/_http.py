@@ -322,7 +322,8 @@ def tls_context(ca_pem: str | None) -> ssl.SSLContext:
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     try:
         context.load_verify_locations(cadata=ca_pem)
-    except (ssl.SSLError, ValueError) as exc:
+    except (ssl.SSLError, ValueError, TypeError) as exc:
+        # A type that is wrong is how it says that a text is not all ASCII.
         raise InvalidParameterError("ca_pem", "must be certificates in PEM format") from exc
     return context
 
