@@ -205,13 +205,23 @@ async def test_a_sync_without_a_registry_names_the_command_that_adds_one(yard):
 async def test_the_planner_is_told_of_a_run_that_changed_much_and_of_no_other(yard, upstream):
     await yard.add_swr(upstream)
     await yard.sync()
+    await jobs_ended(yard)
     assert yard.value(KNOWN_ROWS) == -1
     async with Upstream(made_up_world(60, 20)) as large:
         await yard.add_swr(large, name="large")
 
         await yard.sync(names=("large",))
+        await jobs_ended(yard)
 
     assert yard.value(KNOWN_ROWS) == 60 + 1200
+
+
+async def jobs_ended(yard) -> None:
+    """Until nothing is left to do: a run is over before the job is that ended it."""
+    left = "SELECT count(*) FROM procrastinate_jobs WHERE status IN ('todo', 'doing')"
+    async with asyncio.timeout(20):
+        while yard.value(left):
+            await asyncio.sleep(0.02)
 
 
 def an_open_unit(yard) -> int:
